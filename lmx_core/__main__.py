@@ -1,0 +1,5 @@
+"""`python -m lmx_core` is `lmx`."""
+
+from lmx_core.cli import main
+
+main()

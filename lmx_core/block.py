@@ -1,0 +1,73 @@
+"""The one block of all models."""
+
+import inspect
+from typing import Any
+
+from mlx import nn
+from mlx.core import array
+
+from lmx_core.components.attention import AttentionBase
+from lmx_core.components.masks import Mask
+from lmx_core.components.positions import provided
+from lmx_core.config import BlockConfig
+from lmx_core.construct import build
+from lmx_core.errors import ConfigError
+from lmx_core.shapes import Float
+
+WORDS = {"rotate": "rotation", "bias": "bias"}
+
+
+class ConfigurableBlock(nn.Module):
+    """A mixer and an FFN, wired by a layout; all of it looked up by name.
+
+    A model hands its shared `position` in; without one the block builds and owns its own. What a position adds to the
+    embeddings is the model's to apply.
+    """
+
+    def __init__(self, config: BlockConfig, position: Any = None) -> None:
+        super().__init__()
+        self.config = config
+        self.attention = build("attention", config.attention, config)
+        self.ffn = build("ffn", config.ffn, config)
+        if position is None:
+            self.position = position = build("position", config.position, config)
+        self._by_keyword = "position" in inspect.signature(self.attention.__call__).parameters
+        self._bind(position)
+        self.layout = build("layout", config.layout, config, attention=_adds(self.attention), ffn=_adds(self.ffn))
+
+    def _bind(self, position: Any) -> None:
+        """Give the mixer its position; one that it would silently ignore is refused."""
+        takes: Any = getattr(self.attention, "takes", {"rotate", "bias"})
+        if isinstance(self.attention, AttentionBase):
+            self.attention.bind(position)
+        elif not self._by_keyword:
+            takes = ()
+        if ignored := provided(position) - {"embed", *takes}:
+            raise ConfigError(
+                f"attention {self.config.attention.name!r} takes no {'such ' if takes else ''}position; "
+                f"{self.config.position.name!r} provides a {' and a '.join(WORDS[name] for name in sorted(ignored))}. "
+                'Set position = "none".'
+            )
+        # Beside the parameters, not among them: the model owns it, and a copy of the model copies it once.
+        object.__setattr__(self, "_position", position)
+
+    def __call__(
+        self, x: Float[array, "B L D"], mask: Mask = None, cache: Any = None
+    ) -> tuple[Float[array, "B L D"], Any]:
+        extra = {"position": self._position} if self._by_keyword else {}
+
+        def attention(h: array) -> array:
+            nonlocal cache
+            y, cache = self.attention(h, mask, cache, **extra)
+            return y
+
+        x = self.layout(x, attention if _adds(self.attention) else None, self.ffn if _adds(self.ffn) else None)
+        return x, cache
+
+    def make_cache(self) -> Any:
+        """An empty memory of the kind that the mixer reads."""
+        return self.attention.make_cache()
+
+
+def _adds(sublayer: Any) -> bool:
+    return not getattr(sublayer, "silent", False)

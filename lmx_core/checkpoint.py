@@ -1,0 +1,116 @@
+"""Models on disk: `model.safetensors`, and a `config.json` that says what they are built from."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import mlx.core as mx
+from mlx.utils import tree_flatten
+
+from lmx_core.config import ComponentSpec, ModelConfig
+from lmx_core.construct import filled
+from lmx_core.errors import CheckpointError, UnknownComponentError, report
+from lmx_core.files import atomically, write_text
+from lmx_core.model import LanguageModel
+from lmx_core.registry import registry
+from lmx_core.serialize import plain, structure
+
+WEIGHTS, CONFIG, CHECKPOINTS = "model.safetensors", "config.json", "checkpoints"
+FORMAT = 1
+"""Version of the layout of `config.json`."""
+
+
+def save_model(model: LanguageModel, path: str | Path) -> None:
+    """Write the model into the directory `path`, each file whole or not at all."""
+    with atomically(Path(path) / WEIGHTS) as temporary:
+        mx.save_safetensors(str(temporary), dict(tree_flatten(model.parameters())), {"format": "mlx"})
+    record = {"lmx_format": FORMAT, "model": plain(model.config), "components": list(_provenance(model.config))}
+    write_text(Path(path) / CONFIG, json.dumps(record, indent=2))
+
+
+def load_model(path: str | Path) -> LanguageModel:
+    """The model in a directory that `save_model` wrote, or in the last checkpoint of a run directory.
+
+    Nothing that a file names is imported: components are found among the installed distributions. One that is missing
+    raises `UnknownComponentError` with the distribution to install, a damaged file `CheckpointError`.
+    """
+    directory = model_directory(path)
+    model = LanguageModel(read_config(directory))
+    _load_weights(model, directory / WEIGHTS)
+    return model.eval()
+
+
+def model_directory(path: str | Path) -> Path:
+    """Where the model of a directory lies: there, or in the last checkpoint of a run."""
+    path = Path(path)
+    found = [path, *sorted((path / CHECKPOINTS).glob("step-*"), reverse=True)]
+    for directory in found:
+        if (directory / CONFIG).is_file():
+            return directory
+    missing = "is not a directory" if not path.is_dir() else f"holds neither a model ({CONFIG}) nor {CHECKPOINTS}"
+    raise CheckpointError(f"{path} {missing}")
+
+
+def read_config(directory: Path) -> ModelConfig:
+    """The config of a saved model."""
+    file = directory / CONFIG
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        model, components, version = record["model"], record["components"], record["lmx_format"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{file} is damaged or not lmx's ({type(error).__name__}: {error})") from None
+    if version != FORMAT:
+        raise CheckpointError(f"{file} has format {version!r}; this lmx reads format {FORMAT}. Update lmx-core.")
+    for component in components:
+        _must_be_installed(**component)
+    return structure(model, ModelConfig, str(file), "model")
+
+
+def _must_be_installed(kind: str, name: str, distribution: str, **_: Any) -> None:
+    try:
+        registry(kind).find(name)
+    except UnknownComponentError as error:
+        raise UnknownComponentError(kind, name, error.known, provider=distribution) from None
+
+
+def _provenance(config: Any) -> Iterator[dict[str, str]]:
+    """Each component that a config names: where it came from."""
+    seen = {(kind, chosen.name) for kind, chosen in _components(config)}
+    for kind, name in sorted(seen):
+        ref = registry(kind).find(name)
+        yield {"kind": kind, "name": name, "distribution": ref.dist, "version": ref.version, "entry_point": ref.target}
+
+
+def _components(config: Any) -> Iterator[tuple[str, ComponentSpec]]:
+    for field in attrs.fields(type(config)):
+        value = getattr(config, field.name)
+        if isinstance(value, ComponentSpec) and "kind" in field.metadata:
+            kind = field.metadata["kind"]
+            yield kind, value
+            value = filled(kind, registry(kind).get(value.name), value)
+        for part in value if isinstance(value, tuple) else (value,):  # pyright: ignore[reportUnknownVariableType]
+            if attrs.has(type(part)) and not isinstance(part, ComponentSpec):  # pyright: ignore[reportUnknownArgumentType]
+                yield from _components(part)
+
+
+def _load_weights(model: LanguageModel, file: Path) -> None:
+    try:
+        weights: dict[str, mx.array] = mx.load(str(file))  # pyright: ignore[reportAssignmentType]
+    except (RuntimeError, OSError, ValueError) as error:
+        raise CheckpointError(f"{file} cannot be read: {error}") from None
+    expected = dict(tree_flatten(model.parameters()))
+    problems = [(name, "is missing") for name in expected.keys() - weights.keys()]
+    problems += [(name, "is not part of this model") for name in weights.keys() - expected.keys()]
+    problems += [
+        (name, f"has shape {weights[name].shape}, the config asks for {expected[name].shape}")
+        for name in expected.keys() & weights.keys()
+        if weights[name].shape != expected[name].shape
+    ]
+    if problems:
+        shown = sorted(problems)[:10]
+        rest = [("", f"and {len(problems) - len(shown)} more")] if len(problems) > len(shown) else []
+        raise CheckpointError(f"{report(str(file), [*shown, *rest])}\nThe weights belong to another config.")
+    model.load_weights(list(weights.items()))
+    mx.eval(model.parameters())

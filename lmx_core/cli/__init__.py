@@ -1,0 +1,57 @@
+"""The command line: each verb is a component of kind `command`, imported when it runs."""
+
+import sys
+from typing import Any
+
+import click
+
+from lmx_core import __version__
+from lmx_core.errors import LmxError, UnknownComponentError, did_you_mean
+from lmx_core.plugins import CORE
+from lmx_core.registry import registry
+
+
+class Verbs(click.Group):
+    """Core's verbs, and those of installed plugins."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return registry("command").names()
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        try:
+            return registry("command").get(cmd_name)
+        except UnknownComponentError:
+            return None
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        known = self.list_commands(ctx)
+        if args[0] not in known:
+            ctx.fail(f"no command {args[0]!r}. {did_you_mean(args[0], known)}Commands: {', '.join(known)}.")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        refs = [ref for name in self.list_commands(ctx) for ref in registry("command").refs(name)]
+        rows = [(ref.name, self._help(ref.name) if ref.dist == CORE else f"from {ref.dist}") for ref in refs]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+    def _help(self, name: str) -> str:
+        return registry("command").get(name).get_short_help_str(90)
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, package_name="lmx-core", message="lmx %(version)s")
+def lmx() -> None:
+    """Language models on MLX, built from components that are looked up by name."""
+
+
+def main() -> None:
+    """Run `lmx`; a mistake that a person can mend is one message and exit code 2."""
+    try:
+        lmx(prog_name="lmx")
+    except LmxError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(2)
+    except BrokenPipeError:  # `lmx list | head`
+        sys.stdout = None
+        sys.exit(0)

@@ -1,0 +1,48 @@
+"""`lmx diff`"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import click
+
+from lmx_core.cli.options import as_json, model_config, size_options
+
+
+@click.command()
+@click.argument("a")
+@click.argument("b")
+@size_options
+@as_json
+def diff(a: str, b: str, size: str | None, as_json: bool) -> None:
+    """Exactly the fields in which two configs differ; each an architecture, a config file or a saved model."""
+    from lmx_core.serialize import plain
+
+    left, right = (dict(_flat(plain(model_config(name, size)))) for name in (a, b))
+    keys = [key for key in {**left, **right} if left.get(key) != right.get(key)]
+    if as_json:
+        import json
+
+        click.echo(json.dumps({key: [left.get(key), right.get(key)] for key in keys}, indent=2))
+        return
+    rows = [("", a, b), *((key, _shown(left, key), _shown(right, key)) for key in keys)]
+    widths = [max(len(row[i]) for row in rows) for i in range(2)]
+    for key, one, other in rows if keys else []:
+        click.echo(f"{key:{widths[0]}}  {one:{widths[1]}}  {other}")
+    if not keys:
+        click.echo(f"{a} and {b} are the same")
+
+
+def _shown(fields: Mapping[str, Any], key: str) -> str:
+    return str(fields[key]) if key in fields else "-"
+
+
+def _flat(table: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Leaves with their paths; a component's name stands at the component's own."""
+    if isinstance(table, dict):
+        for key, value in table.items():  # pyright: ignore[reportUnknownVariableType]
+            yield from _flat(value, path if key == "name" else f"{path}.{key}" if path else str(key))  # pyright: ignore[reportUnknownArgumentType]
+    elif isinstance(table, list):
+        for i, value in enumerate(table):  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+            yield from _flat(value, f"{path}[{i}]")
+    else:
+        yield path, table

@@ -1,0 +1,98 @@
+"""`lmx train`"""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lmx_core.cli.options import as_json
+
+
+@click.command()
+@click.argument("config", required=False, type=click.Path(path_type=Path))
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Override a key: --set train.max_steps=100")
+@click.option("--run-dir", type=click.Path(path_type=Path), help="Where the run goes; by default a new one under runs/.")
+@click.option("--force", is_flag=True, help="Replace the run directory if it exists.")
+@click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="Go on with a run from its last checkpoint.")
+@as_json
+def train(
+    config: Path | None, assignments: tuple[str, ...], run_dir: Path | None, force: bool, resume: Path | None, as_json: bool
+) -> None:
+    """Train a model as a config file says, or go on with a run."""
+    if (config is None) == (resume is None):
+        raise click.UsageError("give a config file, or --resume RUN")
+    if resume is not None and (run_dir is not None or force):
+        raise click.UsageError("--resume goes on in the run's own directory: leave out --run-dir and --force")
+    from lmx_core.train import main
+
+    job = main.resumed(resume, assignments) if resume else main.started(config, assignments, run_dir, force)
+    summary = _watched(job, as_json)
+    if as_json:
+        import json
+
+        click.echo(json.dumps(summary, indent=2))
+    else:
+        _report(job, summary)
+    raise SystemExit(130 if summary["stopped"] else 0)
+
+
+def _watched(job: Any, quiet: bool) -> dict[str, Any]:
+    """Run the job under a live line; the first Ctrl-C ends it after a step, a second one at once."""
+    import signal
+
+    from lmx_core.cli.live import LiveLine
+
+    def interrupt(*_: Any) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        job.trainer.stop("interrupted")
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        with LiveLine(quiet) as line:
+            return job.run([line])
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _report(job: Any, summary: dict[str, Any]) -> None:
+    from datetime import timedelta
+
+    rows = [
+        ("run", str(job.path)),
+        ("model", f"{summary['parameters']:,} parameters"),
+        ("trained", f"{summary['step']:,} steps, {summary['tokens']:,} tokens in {timedelta(seconds=round(summary['seconds']))}"),
+    ]
+    if summary["tokens_per_second"]:
+        rows.append(("speed", f"{summary['tokens_per_second']:,.0f} tokens/s"))
+    if summary["train_loss"] is not None:
+        rows.append(("loss", f"{summary['train_loss']:.4f} nats a token on the last batch"))
+    if "val_bpb" in summary:
+        held_out = f"{summary['validation_bytes']:,} held-out bytes (sha256 {summary['validation_sha256'][:12]}...)"
+        rows.append(("val_bpb", f"{summary['val_bpb']:.4f} bits per byte over {held_out}"))
+    for name, value in rows:
+        click.echo(f"{name:8} {value}")
+    if summary["stopped"]:
+        click.echo(f"\nStopped after step {summary['step']}. Go on with:\n  {_lmx()} train --resume {job.path}")
+        return
+    if summary.get("sample"):
+        click.echo(f"\n--- sample {'-' * 59}\n{summary['sample']}\n{'-' * 70}")
+    click.echo("\nNext:")
+    click.echo(f"  {_lmx()} generate {job.path} --prompt {job.prompt} --max-tokens 200")
+    click.echo(f"  {_lmx()} train --resume {job.path} --set train.max_steps={2 * summary['step']}{_longer(job)}")
+    if (job.path / "loss.png").exists():
+        click.echo(f"  look at {job.path / 'loss.png'}")
+
+
+def _longer(job: Any) -> str:
+    limit = job.config.train.max_seconds
+    return f" --set train.max_seconds={2 * limit:g}" if limit else ""
+
+
+def _lmx() -> str:
+    """How this program was started, for the commands that it suggests."""
+    import os
+    import shutil
+
+    if "UV" not in os.environ:
+        return "lmx"
+    return "uv run lmx" if shutil.which("uv") else "python3 -m uv run lmx"

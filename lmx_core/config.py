@@ -1,0 +1,221 @@
+"""What a model is made of, as plain data: a config is written, compared and sent without MLX or a plugin."""
+
+import types
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Union, get_args, get_origin
+
+import attrs
+from attrs import validators
+
+from lmx_core.errors import ConfigError, did_you_mean
+
+
+def type_problem(value: object, annotation: Any) -> str | None:
+    """Why `value` is not exactly of the annotated type (`"16"` is no int, `True` is no int, 1 is a float), or None."""
+    if _matches(value, annotation):
+        return None
+    return f"expected {_readable(annotation)}, got {_shortened(value)} ({type(value).__name__})"
+
+
+def _matches(value: object, annotation: Any) -> bool:
+    origin = get_origin(annotation)
+    if annotation is Any or annotation is None:
+        return annotation is Any or value is None
+    if origin in (Union, types.UnionType):
+        return any(_matches(value, choice) for choice in get_args(annotation))
+    if origin is Literal:
+        return value in get_args(annotation)
+    if origin is tuple and isinstance(value, tuple):
+        return all(_matches(item, get_args(annotation)[0]) for item in value)  # pyright: ignore[reportUnknownVariableType]
+    if annotation is float:
+        return type(value) in (float, int)
+    if annotation in (int, bool, str):
+        return type(value) is annotation
+    return isinstance(value, origin or annotation)
+
+
+def _readable(annotation: Any) -> str:
+    origin = get_origin(annotation)
+    if origin in (Union, types.UnionType):
+        return " or ".join(_readable(choice) for choice in get_args(annotation))
+    if origin is Literal:
+        return " or ".join(map(repr, get_args(annotation)))
+    if origin is tuple:
+        return f"a list of {_readable(get_args(annotation)[0])}"
+    return "none" if annotation in (None, type(None)) else getattr(origin or annotation, "__name__", str(annotation))
+
+
+def _shortened(value: object, width: int = 60) -> str:
+    text = repr(value)
+    return text if len(text) <= width else f"{text[: width - 3]}..."
+
+
+def field_problem(attribute: "attrs.Attribute[Any]", value: object) -> str | None:
+    """What is wrong with one field's value by its type and its own validator, or None."""
+    if problem := type_problem(value, attribute.type):
+        return problem
+    try:
+        if attribute.validator:
+            attribute.validator(None, attribute, value)
+    except (ValueError, TypeError) as error:
+        message = str(error.args[0] if error.args else error)
+        rule = message.removeprefix(f"{attribute.alias}: ").removeprefix(f"'{attribute.name}' ")
+        stated = rule.removesuffix(f": {value}")
+        return f"{stated}, got {value!r}" if stated != rule else rule
+    return None
+
+
+def exact_types(cls: type, fields: "list[attrs.Attribute[Any]]") -> "list[attrs.Attribute[Any]]":
+    """A `field_transformer` that holds every field to its annotation, in Python as in a file."""
+
+    def checked(field: "attrs.Attribute[Any]") -> "attrs.Attribute[Any]":
+        def check(instance: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
+            if problem := field_problem(field, value):
+                raise ConfigError(f"{attribute.alias}: {problem}")
+
+        return field.evolve(validator=check)
+
+    return [checked(field) for field in fields]
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return types.MappingProxyType({key: _frozen(item) for key, item in value.items()})  # pyright: ignore[reportUnknownVariableType]
+    return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+
+
+def _thawed(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _thawed(item) for key, item in value.items()}  # pyright: ignore[reportUnknownVariableType]
+    return tuple(map(_thawed, value)) if isinstance(value, tuple) else value  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+
+
+@attrs.frozen(field_transformer=exact_types)
+class ComponentSpec:
+    """A component by name, with the options meant for it. Plain data: the component need not be installed."""
+
+    name: str
+    options: Mapping[str, Any] = attrs.field(factory=dict[str, Any], converter=_frozen, hash=False)
+
+    def __reduce__(self) -> tuple[type["ComponentSpec"], tuple[str, dict[str, Any]]]:
+        return ComponentSpec, (self.name, _thawed(self.options))
+
+    def __str__(self) -> str:
+        listed = ", ".join(f"{key}={value!r}" for key, value in self.options.items())
+        return f"{self.name}({listed})" if listed else self.name
+
+
+def spec(name: str, /, **options: Any) -> ComponentSpec:
+    """`spec("mla", kv_lora_rank=64)`: a component's name with its own options."""
+    return ComponentSpec(name, options)
+
+
+def as_spec(value: Any) -> Any:
+    """A bare name stands for the component with its default options."""
+    return ComponentSpec(value) if isinstance(value, str) else value
+
+
+def slot(kind: str, default: str) -> Any:
+    """A field that names a component of a kind."""
+    return attrs.field(default=default, converter=as_spec, metadata={"kind": kind})
+
+
+PRE_NORM, POST_NORM = ComponentSpec("pre_norm"), ComponentSpec("post_norm")
+at_least_one = validators.ge(1)
+
+
+@attrs.frozen(kw_only=True, init=False, field_transformer=exact_types)
+class BlockConfig:
+    """One block: which components, and the numbers that several of them share.
+
+    An option that one component alone reads belongs to that component: `attention=spec("mla", kv_lora_rank=64)`.
+    `pre_norm=True | False` is short for `layout="pre_norm" | "post_norm"`.
+    """
+
+    attention: ComponentSpec = slot("attention", "mha")
+    ffn: ComponentSpec = slot("ffn", "standard")
+    norm: ComponentSpec = slot("norm", "layer_norm")
+    position: ComponentSpec = slot("position", "sinusoidal")
+    layout: ComponentSpec = slot("layout", "pre_norm")
+    d_model: int = attrs.field(default=512, validator=at_least_one)
+    """Width of the residual stream."""
+    n_heads: int = attrs.field(default=8, validator=at_least_one)
+    _n_kv_heads: int | None = attrs.field(default=None, validator=validators.optional(at_least_one))
+    _head_dim: int | None = attrs.field(default=None, validator=validators.optional(at_least_one))
+    d_ff: int = attrs.field(default=2048, validator=at_least_one)
+    """Width inside the FFN."""
+    bias: bool = True
+    dropout: float = attrs.field(default=0.0, validator=[validators.ge(0), validators.lt(1)])
+    """Share of a sublayer's outputs that training sets to zero."""
+    norm_eps: float = attrs.field(default=1e-5, validator=validators.gt(0))
+    rope_theta: float = attrs.field(default=10_000.0, validator=validators.gt(0))
+    """Base of the rotary wavelengths."""
+    max_seq_len: int = attrs.field(default=2048, validator=at_least_one)
+    """Longest sequence in tokens, prompt included; positions that keep a table have this many rows."""
+
+    def __init__(self, *, pre_norm: bool | None = None, **fields: Any) -> None:
+        names = {field.alias for field in attrs.fields(BlockConfig)}
+        for name in fields.keys() - names:
+            raise ConfigError(
+                f"BlockConfig has no {name!r}. {did_you_mean(name, names)}An option of one component goes into its spec: "
+                f'attention=spec("...", {name}=...).'
+            )
+        if pre_norm is not None:
+            chosen = PRE_NORM if pre_norm else POST_NORM
+            if as_spec(fields.setdefault("layout", chosen)) != chosen:
+                raise ConfigError(f"pre_norm={pre_norm} means layout={chosen.name!r}, got layout={fields['layout']!s}. Give one.")
+        self.__attrs_init__(**fields)  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+
+    def __attrs_post_init__(self) -> None:
+        if self._head_dim is None and self.d_model % self.n_heads:
+            raise ConfigError(f"d_model={self.d_model} is not a multiple of n_heads={self.n_heads}")
+        if self.n_heads % self.n_kv_heads:
+            raise ConfigError(f"n_heads={self.n_heads} is not a multiple of n_kv_heads={self.n_kv_heads}")
+
+    @property
+    def n_kv_heads(self) -> int:
+        """Key/value heads; `n_heads` unless given."""
+        return self.n_heads if self._n_kv_heads is None else self._n_kv_heads
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one head; `d_model / n_heads` unless given."""
+        return self.d_model // self.n_heads if self._head_dim is None else self._head_dim
+
+    @property
+    def pre_norm(self) -> bool:
+        """Whether the layout is `pre_norm`."""
+        return self.layout == PRE_NORM
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value  # pyright: ignore[reportUnknownVariableType]
+
+
+@attrs.frozen(kw_only=True, field_transformer=exact_types)
+class ModelConfig:
+    """A whole decoder: `n_layers` blocks between an embedding and a head."""
+
+    block: BlockConfig = attrs.field(factory=BlockConfig)
+    vocab_size: int = attrs.field(default=32_000, validator=at_least_one)
+    n_layers: int = attrs.field(default=6, validator=at_least_one)
+    tie_embeddings: bool = True
+    """Whether the head reuses the embedding's weights."""
+    block_configs: tuple[BlockConfig, ...] | None = attrs.field(default=None, converter=_as_tuple)
+    """One block a layer, where layers differ; `block` then gives what the model itself needs (width, norm)."""
+
+    def __attrs_post_init__(self) -> None:
+        blocks = self.block_configs
+        if blocks is None:
+            return
+        if len(blocks) != self.n_layers:
+            raise ConfigError(f"block_configs has {len(blocks)} entries for n_layers={self.n_layers}")
+        for i, block in enumerate(blocks):
+            if block.d_model != self.block.d_model:
+                raise ConfigError(f"block_configs[{i}].d_model={block.d_model} differs from block.d_model={self.block.d_model}")
+
+    def get_block_config(self, i: int) -> BlockConfig:
+        """The config of layer `i`, counted from 0; negative numbers count from the end."""
+        if not -self.n_layers <= i < self.n_layers:
+            raise ConfigError(f"layer {i} of a model with n_layers={self.n_layers}; layers count from 0")
+        return self.block if self.block_configs is None else self.block_configs[i]

@@ -1,0 +1,44 @@
+"""How well a model predicts a text."""
+
+import math
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+from mlx import nn
+from mlx.core import array
+
+from lmx_core.data.batches import Tokens
+
+
+def total_nats(model: nn.Module, tokens: Tokens, seq_len: int, batch_size: int) -> float:
+    """Summed cross-entropy of every token but the first, in windows of `seq_len` that start without context."""
+
+    def nats(inputs: array, targets: array) -> array:
+        logits, _ = model(inputs)
+        return nn.losses.cross_entropy(logits.astype(mx.float32), targets, reduction="sum")
+
+    training = model.training
+    model.eval()
+    compiled: Any = mx.compile(nats, inputs=[model.state])
+    total = 0.0
+    for inputs, targets in _batches(tokens, seq_len, batch_size):
+        total += compiled(mx.array(inputs), mx.array(targets)).item()
+    model.train(training)
+    return total
+
+
+def _batches(tokens: Tokens, seq_len: int, batch_size: int) -> Any:
+    inputs, targets = tokens[:-1].astype(np.int32), tokens[1:].astype(np.int32)
+    whole = len(inputs) // seq_len * seq_len
+    rows = inputs[:whole].reshape(-1, seq_len), targets[:whole].reshape(-1, seq_len)
+    for i in range(0, len(rows[0]), batch_size):
+        yield rows[0][i : i + batch_size], rows[1][i : i + batch_size]
+    if whole < len(inputs):
+        yield inputs[None, whole:], targets[None, whole:]
+
+
+def evaluate(model: nn.Module, tokens: Tokens, size: int, seq_len: int, batch_size: int = 16) -> dict[str, float]:
+    """`val_loss` in nats a token, and `val_bpb`, bits per byte of the `size` bytes of text behind the tokens."""
+    nats = total_nats(model, tokens, seq_len, batch_size)
+    return {"val_loss": nats / (len(tokens) - 1), "val_bpb": nats / math.log(2) / size}

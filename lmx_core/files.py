@@ -1,0 +1,34 @@
+"""Files that are whole or not there."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lmx_core.errors import CheckpointError
+
+
+@contextmanager
+def atomically(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path` for a file or a new directory, renamed to `path` once it is written.
+
+    A failure removes it again, so that what was at `path` stays whole; `CheckpointError` says what went wrong.
+    """
+    temporary = path.with_name(f".{path.stem}-{os.getpid()}.tmp{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:  # MLX reports a full disk as a RuntimeError
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise CheckpointError(f"could not write {path}: {reason}. What was there before is untouched.") from error
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    with atomically(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -1,0 +1,18 @@
+"""What a distribution can answer, as pluggy hooks."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import pluggy
+
+if TYPE_CHECKING:
+    from lmx_core.plugins import Ref
+
+PROJECT = "lmx"
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec
+def lmx_components() -> "Sequence[Ref]":  # pyright: ignore[reportReturnType]
+    """The components that this distribution offers."""

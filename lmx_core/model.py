@@ -1,0 +1,93 @@
+"""The one language model: embedding, blocks, norm, head."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import mlx.core as mx
+from mlx import nn
+from mlx.core import array
+from mlx.utils import tree_flatten
+
+from lmx_core.block import ConfigurableBlock
+from lmx_core.components.masks import CAUSAL
+from lmx_core.config import BlockConfig, ModelConfig
+from lmx_core.construct import build, filled
+from lmx_core.errors import ConfigError
+from lmx_core.registry import registry
+from lmx_core.shapes import Float, Int
+
+READ_BY_POSITIONS = ("d_model", "n_heads", "head_dim", "rope_theta", "max_seq_len")
+
+
+class LanguageModel(nn.Module):
+    """A decoder, `tokens -> logits`.
+
+    The parameters are lazy until they are used or evaluated, so that a model too large for the machine can be counted.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embed = nn.Embedding(config.vocab_size, config.block.d_model)
+        self.dropout = nn.Dropout(config.block.dropout)
+        shared: dict[Any, Any] = {}
+        self.layers = [self._layer(i, shared) for i in range(config.n_layers)]
+        self.positions = list(shared.values())
+        if not self.layers[-1].layout.normalised:
+            self.norm = build("norm", config.block.norm, config.block)
+        if not config.tie_embeddings:
+            self.head = nn.Linear(config.block.d_model, config.vocab_size, bias=False)
+
+    def _layer(self, i: int, shared: dict[Any, Any]) -> ConfigurableBlock:
+        block = self.config.get_block_config(i)
+        try:
+            key = _position_key(block)
+            if key not in shared:
+                shared[key] = build("position", block.position, block)
+            return ConfigurableBlock(block, shared[key])
+        except ConfigError as error:
+            where = "model.block" if self.config.block_configs is None else f"model.block_configs[{i}]"
+            raise ConfigError(f"{where}: {error}") from None
+
+    def __call__(
+        self, tokens: Int[array, "B L"], cache: Sequence[Any] | None = None
+    ) -> tuple[Float[array, "B L V"], Sequence[Any] | None]:
+        """Logits for the token after each; with `cache=model.make_cache()` tokens continue what it holds."""
+        caches = [None] * len(self.layers) if cache is None else cache
+        offset = next((layer.offset for layer in caches if layer is not None), 0)
+        x = self.embed(tokens)
+        for position in self.positions:
+            x = position.embed(x, offset)
+        x = self.dropout(x)
+        mask = CAUSAL if tokens.shape[1] > 1 else None  # one token sees all that is there
+        kept = []
+        for layer, memory in zip(self.layers, caches, strict=True):
+            x, memory = layer(x, mask, memory)
+            kept.append(memory)
+        if "norm" in self:
+            x = self.norm(x)
+        return self.head(x) if "head" in self else self.embed.as_linear(x), None if cache is None else kept
+
+    def make_cache(self) -> list[Any]:
+        """An empty memory for each layer."""
+        return [layer.make_cache() for layer in self.layers]
+
+    def longest(self) -> int | None:
+        """The most tokens that its positions can place, or None where there is no limit."""
+        return min((limit for position in self.positions if (limit := position.limit) is not None), default=None)
+
+    def count_parameters(self) -> int:
+        """Numbers that are trained or loaded; tied ones count once."""
+        return sum(weight.size for _, weight in tree_flatten(self.parameters()))
+
+
+def parameter_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    """The shape of every parameter by its path."""
+    return {path: tuple(weight.shape) for path, weight in tree_flatten(model.parameters())}
+
+
+def _position_key(block: BlockConfig) -> Any:
+    """Blocks with equal keys share one position, so that a table exists, is counted and is saved once."""
+    ref = registry("position").find(block.position.name)
+    options = filled("position", registry("position").get(block.position.name), block.position)
+    return ref, options, *(getattr(block, name) for name in READ_BY_POSITIONS)

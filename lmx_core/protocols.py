@@ -1,0 +1,157 @@
+"""What a component is: the calls that two distributions must agree on. No base class is required."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import mlx.core as mx
+
+    from lmx_core.config import ModelConfig
+
+    Mask = mx.array | str | None
+    Offset = int | mx.array
+    Sublayer = Callable[[mx.array], mx.array]
+
+
+@runtime_checkable
+class Cache(Protocol):
+    """One layer's memory between calls: keys and values, latents, or a recurrent state.
+
+    It is updated in place. The names are mlx-lm's where it has one.
+    """
+
+    offset: int
+    """Tokens seen."""
+
+    @property
+    def state(self) -> "Sequence[mx.array]":
+        """The arrays to save; assigning them restores the cache."""
+        ...
+
+    @property
+    def nbytes(self) -> int: ...
+
+    def is_trimmable(self) -> bool:
+        """Whether `trim` can take tokens back; a recurrent state cannot."""
+        ...
+
+    def trim(self, n: int) -> int:
+        """Forget the last `n` tokens; returns how many were forgotten."""
+        ...
+
+    def checkpoint(self) -> Any:
+        """A mark to come back to with `restore`, at no cost until then."""
+        ...
+
+    def restore(self, mark: Any) -> None: ...
+
+
+class Attention(Protocol):
+    """Any mixer of positions: `(x, mask, cache) -> (y, cache)`, shapes (B, L, D).
+
+    `mask` is None (all visible), `"causal"` (counted from the cache's offset) or boolean, True = may look, broadcastable
+    to (B, 1, L, S). A `__call__` with a `position` parameter is given the block's position. What it may take from a
+    position it says in `takes`, a set of `"rotate"` and `"bias"` (both, unless it says so).
+    """
+
+    def __call__(self, x: "mx.array", mask: "Mask" = None, cache: Any = None) -> "tuple[mx.array, Any]": ...
+
+    def make_cache(self) -> Any:
+        """An empty cache of the kind that this mixer reads, or None where it keeps nothing."""
+        ...
+
+
+class FeedForward(Protocol):
+    """`(x) -> y`, shapes (B, L, D).
+
+    An auxiliary loss or a statistic is *assigned* (never accumulated) to `self._report`, a dict of scalars; names that end
+    in `_loss` are added to the training loss.
+    """
+
+    def __call__(self, x: "mx.array") -> "mx.array": ...
+
+
+class Norm(Protocol):
+    """`Class(config, width=None)`: normalises the last axis, of `config.d_model` numbers unless `width` says otherwise."""
+
+    def __call__(self, x: "mx.array") -> "mx.array": ...
+
+
+class Position(Protocol):
+    """Where a token stands; an encoding provides one of three things and leaves the others alone.
+
+    `offset` is the position of the first token: an int, or (B,) where rows differ.
+    """
+
+    def embed(self, x: "mx.array", offset: "Offset" = 0) -> "mx.array":
+        """What it adds to the embeddings (B, L, D)."""
+        ...
+
+    def rotate(self, q: "mx.array", k: "mx.array", offset: "Offset" = 0) -> "tuple[mx.array, mx.array]":
+        """Queries (B, H, L, E) and keys (B, K, L, E), turned."""
+        ...
+
+    def bias(self, length: int, offset: "Offset" = 0) -> "mx.array | None":
+        """What it adds to the scores, broadcastable to (B, H, L, S) with S = offset + L."""
+        ...
+
+
+class Layout(Protocol):
+    """`Class(config, attention=True, ffn=True)`: how norms, sublayers and residuals are wired.
+
+    It owns the norms, one for each sublayer that is there, and is called with the sublayers as functions (None where the
+    block has none). `normalised = True` says that its output needs no final norm.
+    """
+
+    normalised: bool
+
+    def __call__(self, x: "mx.array", attention: "Sublayer | None", ffn: "Sublayer | None") -> "mx.array": ...
+
+
+class Tokenizer(Protocol):
+    """Text to token ids and back.
+
+    A str stands for bytes as `bytes.decode("utf-8", "surrogateescape")` reads them, so that any file comes back exactly.
+    """
+
+    vocab_size: int
+
+    @classmethod
+    def fit(cls, texts: "Iterable[str]", *options: Any) -> "Tokenizer":
+        """The tokenizer for these texts; its `Options`, if it has some, come after them."""
+        ...
+
+    def encode(self, text: str) -> list[int]: ...
+
+    def decode_bytes(self, tokens: Iterable[int]) -> bytes:
+        """The bytes behind the tokens, also where a character is not complete yet."""
+        ...
+
+    def to_dict(self) -> Mapping[str, Any]:
+        """What `from_dict` needs to be this tokenizer again: plain data, saved with the model."""
+        ...
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Tokenizer": ...
+
+
+class Dataset(Protocol):
+    """`Class()` or `Class(options)`: documents in a fixed order, apart for training and validation."""
+
+    def documents(self, split: Literal["train", "validation"]) -> Iterable[str]: ...
+
+
+class Schedule(Protocol):
+    """`Class(config)` or `Class(config, options)`, of a `TrainConfig`."""
+
+    def __call__(self, step: int, progress: float) -> float:
+        """The learning rate of a step, counted from 0; `progress` is the share of the budget that is spent, 0 to 1."""
+        ...
+
+
+class ConfigFactory(Protocol):
+    """An architecture: a function that returns a `ModelConfig`, with its published sizes in `sizes`, `"tiny"` among them."""
+
+    sizes: Mapping[str, Mapping[str, Any]]
+
+    def __call__(self, **numbers: Any) -> "ModelConfig": ...

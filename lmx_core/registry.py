@@ -1,0 +1,114 @@
+"""From a component's name to the component, loaded when it is first used."""
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from lmx_core import plugins
+from lmx_core.errors import AmbiguousComponentError, ConfigError, UnknownComponentError
+from lmx_core.plugins import CORE, Ref
+
+if TYPE_CHECKING:
+    from lmx_core.protocols import Attention, FeedForward, Norm, Position
+
+C = TypeVar("C")
+SESSION = "session"
+"""The distribution of what this process registered itself."""
+
+
+class Registry(Generic[C]):
+    """The components of one kind: what is installed, and what this process registered."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._session: dict[str, Any] = {}
+
+    def register(self, name: str) -> Callable[[C], C]:
+        """A class or function decorator that offers a component to this process: `@ffn_registry.register("relu2")`.
+
+        Registering a name again replaces what it meant, as a notebook cell that runs twice expects. Core's names are
+        taken: `ConfigError`.
+        """
+        if any(ref.dist == CORE for ref in self.refs(name)):
+            raise ConfigError(f"{self.kind} {name!r} is one of core's names. Register yours under another one.")
+
+        def add(component: C) -> C:
+            self._session[name] = component
+            return component
+
+        return add
+
+    def unregister(self, name: str) -> None:
+        """Forget what this process registered under `name`."""
+        self._session.pop(name, None)
+
+    def names(self) -> list[str]:
+        return sorted({ref.name for ref in self.refs()})
+
+    def refs(self, name: str | None = None) -> list[Ref]:
+        """What is offered, of all names or of one; several distributions may offer one name."""
+        session = [
+            Ref(kind=self.kind, name=key, target=f"{found.__module__}:{found.__qualname__}", dist=SESSION, version="0")
+            for key, found in self._session.items()
+        ]
+        return [ref for ref in (*_installed(self.kind), *session) if name in (None, ref.name)]
+
+    def find(self, name: str) -> Ref:
+        """The one component that `name` or `distribution/name` means.
+
+        `UnknownComponentError` with the near miss when nobody offers it, `AmbiguousComponentError` when several do.
+        """
+        dist, _, bare = name.rpartition("/")
+        found = [ref for ref in self.refs(bare) if dist in ("", ref.dist)]
+        if not found:
+            raise UnknownComponentError(self.kind, name, self.names())
+        if len(found) > 1:
+            raise AmbiguousComponentError(self.kind, bare, (ref.dist for ref in found))
+        return found[0]
+
+    def get(self, name: str) -> C:
+        """The component itself; its module is imported now."""
+        ref = self.find(name)
+        return self._session[ref.name] if ref.dist == SESSION else _loaded(ref)
+
+
+@functools.cache
+def _loaded(ref: Ref) -> Any:
+    return ref.load()
+
+
+@functools.cache
+def _index() -> dict[str, list[Ref]]:
+    index: dict[str, list[Ref]] = {}
+    for ref in plugins.refs():
+        index.setdefault(ref.kind, []).append(ref)
+    return index
+
+
+def _installed(kind: str) -> list[Ref]:
+    return _index().get(kind, [])
+
+
+_registries: dict[str, Registry[Any]] = {}
+
+
+def registry(kind: str) -> Registry[Any]:
+    """The registry of a kind; a plugin may bring kinds of its own."""
+    return _registries.setdefault(kind, Registry[Any](kind))
+
+
+def kinds() -> list[str]:
+    """Every kind of which something is offered."""
+    return sorted({*_index(), *(kind for kind, found in _registries.items() if found.refs())})
+
+
+def forget() -> None:
+    """Read the installed metadata anew at the next look-up, as after installing a package in a notebook."""
+    for cached in (plugins.manager, _index, _loaded):
+        cached.cache_clear()
+
+
+attention_registry: "Registry[type[Attention]]" = registry("attention")
+ffn_registry: "Registry[type[FeedForward]]" = registry("ffn")
+norm_registry: "Registry[type[Norm]]" = registry("norm")
+position_registry: "Registry[type[Position]]" = registry("position")

@@ -1,0 +1,247 @@
+"""Configs to and from plain data and files: exact types, every problem in one report, each with its path."""
+
+import json
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar, Union, get_args, get_origin
+
+import attrs
+import cattrs
+
+from lmx_core.config import ComponentSpec, ModelConfig, field_problem, type_problem
+from lmx_core.errors import ConfigError, LmxError, did_you_mean, report
+from lmx_core.factories import argument_problems, make_config
+from lmx_core.registry import registry
+
+T = TypeVar("T")
+NONE = "none"
+"""How a file writes None, which TOML lacks, where None is not the default."""
+
+
+class Problems(Exception):
+    """What is wrong below one place: (path, message) pairs."""
+
+    def __init__(self, *found: tuple[str, str]) -> None:
+        super().__init__(found)
+        self.found = found
+
+    def below(self, key: str) -> list[tuple[str, str]]:
+        return [(f"{key}{path if path.startswith('[') or not path else f'.{path}'}", message) for path, message in self.found]
+
+
+def structure(data: Any, cls: type[T], where: str, path: str = "", *, installed: bool = False) -> T:
+    """`data` as a `cls`, or a `ConfigError` that reports every problem of `where`.
+
+    `installed` also holds each component's options to the installed component; without it a config is read as it
+    stands, its plugins present or not.
+    """
+    try:
+        return _converter(installed).structure(data, cls)
+    except Problems as problems:
+        raise ConfigError(report(where, problems.below(path) if path else problems.found)) from None
+
+
+def options_of(component: Any, chosen: ComponentSpec) -> tuple[Any, ...]:
+    """The component's `Options` filled from its spec, as arguments: one, or none where it has no options."""
+    options = getattr(component, "Options", None)
+    if options is None and chosen.options:
+        raise Problems(*((key, f"unknown option; {chosen.name!r} has no options") for key in chosen.options))
+    return () if options is None else (_converter(False).structure(dict(chosen.options), options),)
+
+
+def plain(instance: Any) -> Any:
+    """A config as dicts, lists, strings and numbers, every default written out; `structure` reads it back equal."""
+    if isinstance(instance, ComponentSpec):
+        return {"name": instance.name, **plain(instance.options)} if instance.options else instance.name
+    if attrs.has(type(instance)):
+        fields = attrs.fields(type(instance))
+        values = {field.alias: (getattr(instance, field.name), field.default) for field in fields}
+        return {
+            key: NONE if value is None else plain(value)
+            for key, (value, default) in values.items()
+            if value is not None or default is not None
+        }
+    if isinstance(instance, Mapping):
+        return {key: plain(value) for key, value in instance.items()}  # pyright: ignore[reportUnknownVariableType]
+    return [plain(value) for value in instance] if isinstance(instance, list | tuple) else instance  # pyright: ignore[reportUnknownVariableType]
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """The table in a .toml, .json or .yaml file (YAML needs `lmx-core[yaml]`)."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 text: {error}") from None
+    parse = PARSERS.get(path.suffix)
+    if parse is None:
+        raise ConfigError(f"{path}: a config ends in {', '.join(PARSERS)}, got {path.suffix or 'no suffix'!r}")
+    try:
+        data = parse(text)
+    except ValueError as error:
+        raise ConfigError(f"{path} is not valid {path.suffix[1:].upper()}: {error}") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path} holds a {type(data).__name__}; a config is a table of keys")
+    return data  # pyright: ignore[reportUnknownVariableType]
+
+
+def to_toml(data: Mapping[str, Any]) -> str:
+    import tomlkit
+
+    return tomlkit.dumps(data)
+
+
+def _yaml(text: str) -> Any:
+    try:
+        import yaml
+    except ImportError:
+        raise ConfigError('YAML needs a package more: pip install "lmx-core[yaml]"') from None
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from None
+
+
+PARSERS: dict[str, Callable[[str], Any]] = {".toml": tomllib.loads, ".json": json.loads, ".yaml": _yaml, ".yml": _yaml}
+
+
+def _converter(installed: bool) -> cattrs.Converter:
+    converter = cattrs.Converter(detailed_validation=False)
+    converter.register_structure_hook_func(lambda _: True, _exactly)
+    for exact in (int, float, bool, str):
+        converter.register_structure_hook(exact, _exactly)
+    converter.register_structure_hook_factory(_is_optional, lambda kind: _optional(converter, kind))
+    converter.register_structure_hook_factory(_is_list, lambda kind: _items(converter, kind))
+    converter.register_structure_hook_factory(attrs.has, lambda cls: _record(converter, cls, installed))
+    as_fields = _record(converter, ModelConfig, installed)
+    converter.register_structure_hook(ModelConfig, lambda data, _: _from_factory(data) or as_fields(data, _))
+    converter.register_structure_hook(ComponentSpec, lambda data, _: _component(data))
+    return converter
+
+
+def _is_list(kind: Any) -> bool:
+    return get_origin(kind) is tuple
+
+
+def _is_optional(kind: Any) -> bool:
+    return get_origin(kind) in (Union, type(int | None)) and type(None) in get_args(kind)
+
+
+def _exactly(data: Any, kind: Any) -> Any:
+    if problem := type_problem(data, kind):
+        raise Problems(("", problem))
+    return data
+
+
+def _optional(converter: cattrs.Converter, kind: Any) -> Callable[[Any, Any], Any]:
+    inner = Union[tuple(choice for choice in get_args(kind) if choice is not type(None))]  # noqa: UP007
+
+    def read(data: Any, _: Any) -> Any:
+        if data is None or data == NONE:
+            return None
+        if type_problem(data, inner) and not isinstance(data, dict | list):
+            return _exactly(data, kind)
+        return converter.structure(data, inner)
+
+    return read
+
+
+def _items(converter: cattrs.Converter, kind: Any) -> Callable[[Any, Any], Any]:
+    def read(data: Any, _: Any) -> tuple[Any, ...]:
+        if not isinstance(data, list | tuple):
+            return _exactly(data, kind)
+        values: list[Any] = []
+        problems: list[tuple[str, str]] = []
+        for i, item in enumerate(data):  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+            _collect(lambda item=item: values.append(converter.structure(item, get_args(kind)[0])), f"[{i}]", problems)
+        if problems:
+            raise Problems(*problems)
+        return tuple(values)
+
+    return read
+
+
+def _component(data: Any) -> ComponentSpec:
+    if isinstance(data, ComponentSpec):
+        return data
+    if isinstance(data, str):
+        return ComponentSpec(data)
+    if not isinstance(data, Mapping) or not isinstance(data.get("name"), str):  # pyright: ignore[reportUnknownMemberType]
+        raise Problems(("", f'expected a component\'s name or {{ name = "...", its options }}, got {data!r}'))
+    options: dict[str, Any] = dict(data)  # pyright: ignore[reportUnknownArgumentType]
+    return ComponentSpec(options.pop("name"), options)
+
+
+def _from_factory(data: Any) -> ModelConfig | None:
+    """The model of a table with a `factory`: its other keys are the factory's arguments."""
+    if not isinstance(data, Mapping) or "factory" not in data:
+        return None
+    name, size, numbers = _parted(**data)  # pyright: ignore[reportUnknownArgumentType]
+    if problems := argument_problems(name, size, numbers):
+        raise Problems(*problems)
+    try:
+        return make_config(name, size, **numbers)
+    except ConfigError as error:
+        raise Problems(("", str(error))) from None
+
+
+def _parted(factory: Any, size: Any = None, **numbers: Any) -> tuple[str, str | None, dict[str, Any]]:
+    problems = [
+        (key, problem)
+        for key, value, kind in (("factory", factory, str), ("size", size, str | None))
+        if (problem := type_problem(value, kind))
+    ]
+    if problems:
+        raise Problems(*problems)
+    return factory, size, numbers
+
+
+def _record(converter: cattrs.Converter, cls: type, installed: bool) -> Callable[[Any, Any], Any]:
+    attrs.resolve_types(cls)
+    fields = {field.alias: field for field in attrs.fields(cls) if field.init}
+
+    def read(data: Any, _: Any) -> Any:
+        if isinstance(data, cls):
+            return data
+        if not isinstance(data, Mapping):
+            raise Problems(("", f"expected a table, got {data!r} ({type(data).__name__})"))
+        problems = [(key, _unknown(key, cls, fields)) for key in data if key not in fields]  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+        values: dict[str, Any] = {}
+        for key, field in fields.items():
+            if key in data:
+                _collect(lambda: values.update({key: _value(converter, field, data[key], installed)}), key, problems)  # pyright: ignore[reportUnknownArgumentType] # noqa: B023
+            elif field.default is attrs.NOTHING:
+                problems.append((key, "is missing"))
+        if problems:
+            raise Problems(*problems)
+        try:
+            return cls(**values)
+        except (ConfigError, ValueError) as error:
+            raise Problems(("", str(error))) from None
+
+    return read
+
+
+def _value(converter: cattrs.Converter, field: "attrs.Attribute[Any]", data: Any, installed: bool) -> Any:
+    value = converter.structure(data, field.type)  # pyright: ignore[reportUnknownMemberType]
+    if problem := field_problem(field, value):
+        raise Problems(("", problem))
+    if installed and isinstance(value, ComponentSpec) and "kind" in field.metadata:
+        options_of(registry(field.metadata["kind"]).get(value.name), value)
+    return value
+
+
+def _collect(read: Callable[[], Any], key: str, problems: list[tuple[str, str]]) -> None:
+    try:
+        read()
+    except Problems as found:
+        problems += found.below(key)
+    except LmxError as error:
+        problems.append((key, str(error)))
+
+
+def _unknown(key: str, cls: type, fields: Mapping[str, Any]) -> str:
+    near = did_you_mean(key, fields).replace("Did", "did").strip()
+    return f"unknown {'option' if cls.__name__.endswith('Options') else 'key'}; {near + ' ' if near else ''}({cls.__name__} has {', '.join(fields)})"

@@ -1,0 +1,1 @@
+"""Training: one loop, its step, and what surrounds it."""

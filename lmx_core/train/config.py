@@ -1,0 +1,61 @@
+"""What a training run is made of."""
+
+from typing import Literal
+
+import attrs
+from attrs import validators
+
+from lmx_core.config import ComponentSpec, ModelConfig, exact_types, slot
+from lmx_core.data.corpus import DataConfig
+
+positive, not_negative = validators.gt(0), validators.ge(0)
+at_least_one = validators.ge(1)
+
+
+@attrs.frozen(kw_only=True, field_transformer=exact_types)
+class TrainConfig:
+    """`[train]`: how long, how fast, and what is kept. Intervals are in steps."""
+
+    max_steps: int = attrs.field(default=1000, validator=at_least_one)
+    max_seconds: float | None = attrs.field(default=None, validator=validators.optional(positive))
+    """Stop after this much time, all evaluations but the last included; the schedule then follows whichever of the two
+    budgets is spent further, so that the learning rate has come down when the run ends."""
+    batch_size: int = attrs.field(default=16, validator=at_least_one)
+    """Sequences that run at once."""
+    seq_len: int = attrs.field(default=256, validator=at_least_one)
+    """Tokens in a sequence."""
+    grad_accumulation_steps: int = attrs.field(default=1, validator=at_least_one)
+    """Batches whose gradients make one update."""
+    optimizer: ComponentSpec = slot("optimizer", "adamw")
+    learning_rate: float = attrs.field(default=1e-3, validator=not_negative)
+    """The highest that the schedule reaches."""
+    schedule: ComponentSpec = slot("schedule", "cosine")
+    warmup_steps: int = attrs.field(default=100, validator=not_negative)
+    weight_decay: float = attrs.field(default=0.1, validator=not_negative)
+    """Never on norms and biases."""
+    max_grad_norm: float | None = attrs.field(default=1.0, validator=validators.optional(positive))
+    """Longer gradients are shortened to this length; "none" leaves them."""
+    log_interval: int = attrs.field(default=10, validator=at_least_one)
+    eval_interval: int = attrs.field(default=250, validator=at_least_one)
+    eval_bytes: int = attrs.field(default=500_000, validator=at_least_one)
+    """How much of the held-out text an evaluation reads, always the same piece."""
+    checkpoint_interval: int = attrs.field(default=500, validator=at_least_one)
+    keep_checkpoints: int = attrs.field(default=2, validator=at_least_one)
+    """How many of the latest checkpoints stay."""
+    compile: bool = True
+    seed: int = attrs.field(default=0, validator=not_negative)
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Precision of the forward and backward pass; parameters and optimizer stay in float32. `auto` is float32 on a CPU,
+    where half precision is slow, and bfloat16 on a GPU."""
+    sample_prompt: str = "def "
+    """What the sample at the end of the run continues."""
+    sample_tokens: int = attrs.field(default=200, validator=not_negative)
+
+
+@attrs.frozen(kw_only=True, field_transformer=exact_types)
+class RunConfig:
+    """A training run: `[model]`, `[data]`, `[train]`."""
+
+    model: ModelConfig
+    data: DataConfig = attrs.field(factory=DataConfig)
+    train: TrainConfig = attrs.field(factory=TrainConfig)

@@ -1,0 +1,78 @@
+"""One update of the parameters."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import mlx.core as mx
+from mlx import nn
+from mlx import optimizers as optim
+from mlx.core import array
+from mlx.utils import tree_map
+
+from lmx_core.train.config import TrainConfig
+from lmx_core.train.objective import auxiliary_loss, next_token_loss
+
+Batch = tuple[array, array]
+DTYPES = {"float32": mx.float32, "bfloat16": mx.bfloat16, "float16": mx.float16}
+
+
+def compute_dtype(policy: str) -> mx.Dtype:
+    """The precision that a policy means here: `auto` is float32 on a CPU and bfloat16 on a GPU."""
+    if policy != "auto":
+        return DTYPES[policy]
+    return mx.bfloat16 if mx.default_device() == mx.Device(mx.gpu) else mx.float32
+
+
+class Step:
+    """Gradients of one or several batches, weighted by their tokens, then one clipped update of the optimizer.
+
+    N batches of one size give the update of one batch N times as large.
+    """
+
+    def __init__(self, model: nn.Module, optimizer: optim.Optimizer, config: TrainConfig) -> None:
+        self.model, self.optimizer = model, optimizer
+        self.dtype = compute_dtype(config.dtype)
+        self.max_grad_norm = config.max_grad_norm
+        optimizer.init(model.trainable_parameters())
+        self._gradients: Callable[..., Any] = self._gradients_of
+        self._update: Callable[..., array] = self._update_with
+        if config.compile:
+            random = [mx.random.state]
+            self._gradients = partial(mx.compile, inputs=[model.state, *random], outputs=random)(self._gradients_of)
+            state = [model.state, optimizer.state]
+            self._update = partial(mx.compile, inputs=state, outputs=state)(self._update_with)
+
+    def __call__(self, batches: Sequence[Batch], learning_rate: float) -> dict[str, array]:
+        """Metrics of the update: loss in nats a token, gradient norm, and the components' reports."""
+        self.optimizer.learning_rate = learning_rate
+        tokens = sum(targets.size for _, targets in batches)
+        total: Any = None
+        for inputs, targets in batches:
+            found = self._gradients(inputs, targets)
+            total = found if total is None else tree_map(mx.add, total, found)
+            if len(batches) > 1:
+                mx.eval(total)  # or every batch's activations are held at once
+        (nats, reports), gradients = total
+        norm = self._update(gradients, mx.array(1 / tokens))
+        mx.eval(self.model.state, self.optimizer.state, norm, nats)
+        return {"loss": nats / tokens, "grad_norm": norm} | {key: value / len(batches) for key, value in reports.items()}
+
+    def _gradients_of(self, inputs: array, targets: array) -> Any:
+        parameters = self.model.trainable_parameters()
+
+        def loss(parameters: Any) -> Any:
+            self.model.update(tree_map(lambda weight: weight.astype(self.dtype), parameters))
+            nats, reports = next_token_loss(self.model, inputs, targets)
+            return nats + auxiliary_loss(reports) * targets.size, (nats, reports)
+
+        (_, metrics), gradients = mx.value_and_grad(loss)(parameters)
+        self.model.update(parameters)
+        return metrics, gradients
+
+    def _update_with(self, gradients: Any, scale: array) -> array:
+        gradients = tree_map(lambda gradient: gradient * scale, gradients)
+        limit = mx.inf if self.max_grad_norm is None else self.max_grad_norm
+        gradients, norm = optim.clip_grad_norm(gradients, limit)
+        self.optimizer.update(self.model, gradients)
+        return norm
