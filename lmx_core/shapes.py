@@ -8,13 +8,14 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING or "jaxtyping" in sys.modules:  # the test runs install jaxtyping's import hook first
-    from jaxtyping import Bool, Float, Int, Shaped
+    from jaxtyping import Bool, Float
+    from jaxtyping import Integer as Int  # signed or not
 else:
 
     class _Unchecked:
         def __class_getitem__(cls, item: tuple[Any, str]) -> Any:
             return item[0]
 
-    Bool = Float = Int = Shaped = _Unchecked
+    Bool = Float = Int = _Unchecked
 
-__all__ = ["Bool", "Float", "Int", "Shaped"]
+__all__ = ["Bool", "Float", "Int"]

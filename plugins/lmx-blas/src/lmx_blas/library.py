@@ -174,6 +174,6 @@ def _without(state: State, message: str) -> Status:
 def _mlx_is_cuda() -> bool:
     """Whether the MLX that Python finds came from an `mlx-cuda-*` wheel, whose metadata lie beside it."""
     for folder in map(Path, sys.path):
-        if (folder / "mlx" / "lib" / "libmlx.so").exists():
+        if os.path.exists(folder / "mlx" / "lib" / "libmlx.so"):  # Path.exists raises on a closed folder
             return any(folder.glob("mlx_cuda*.dist-info"))
     return False
