@@ -1,6 +1,7 @@
 """How well a model predicts a text."""
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import mlx.core as mx
@@ -9,6 +10,7 @@ from mlx import nn
 from mlx.core import array
 
 from lmx_core.data.batches import Tokens
+from lmx_core.data.corpus import HeldOut
 
 
 def total_nats(model: nn.Module, tokens: Tokens, seq_len: int, batch_size: int) -> float:
@@ -28,7 +30,7 @@ def total_nats(model: nn.Module, tokens: Tokens, seq_len: int, batch_size: int) 
     return total
 
 
-def _batches(tokens: Tokens, seq_len: int, batch_size: int) -> Any:
+def _batches(tokens: Tokens, seq_len: int, batch_size: int) -> Iterator[tuple[Any, Any]]:
     inputs, targets = tokens[:-1].astype(np.int32), tokens[1:].astype(np.int32)
     whole = len(inputs) // seq_len * seq_len
     rows = inputs[:whole].reshape(-1, seq_len), targets[:whole].reshape(-1, seq_len)
@@ -38,7 +40,8 @@ def _batches(tokens: Tokens, seq_len: int, batch_size: int) -> Any:
         yield inputs[None, whole:], targets[None, whole:]
 
 
-def evaluate(model: nn.Module, tokens: Tokens, size: int, seq_len: int, batch_size: int = 16) -> dict[str, float]:
-    """`val_loss` in nats a token, and `val_bpb`, bits per byte of the `size` bytes of text behind the tokens."""
-    nats = total_nats(model, tokens, seq_len, batch_size)
-    return {"val_loss": nats / (len(tokens) - 1), "val_bpb": nats / math.log(2) / size}
+def evaluate(model: nn.Module, held_out: HeldOut, seq_len: int, batch_size: int = 16) -> dict[str, float]:
+    """`val_loss` in nats a token, `val_bpb` in bits per byte of text, over `val_bytes` of it."""
+    nats = total_nats(model, held_out.tokens, seq_len, batch_size)
+    bits = nats / math.log(2)
+    return {"val_loss": nats / (len(held_out.tokens) - 1), "val_bpb": bits / held_out.size, "val_bytes": held_out.size}

@@ -46,6 +46,7 @@ class Cache(Protocol):
     def restore(self, mark: Any) -> None: ...
 
 
+@runtime_checkable
 class Attention(Protocol):
     """Any mixer of positions: `(x, mask, cache) -> (y, cache)`, shapes (B, L, D).
 
@@ -61,6 +62,7 @@ class Attention(Protocol):
         ...
 
 
+@runtime_checkable
 class FeedForward(Protocol):
     """`(x) -> y`, shapes (B, L, D).
 
@@ -71,12 +73,14 @@ class FeedForward(Protocol):
     def __call__(self, x: "mx.array") -> "mx.array": ...
 
 
+@runtime_checkable
 class Norm(Protocol):
     """`Class(config, width=None)`: normalises the last axis, of `config.d_model` numbers unless `width` says otherwise."""
 
     def __call__(self, x: "mx.array") -> "mx.array": ...
 
 
+@runtime_checkable
 class Position(Protocol):
     """Where a token stands; an encoding provides one of three things and leaves the others alone.
 
@@ -96,6 +100,7 @@ class Position(Protocol):
         ...
 
 
+@runtime_checkable
 class Layout(Protocol):
     """`Class(config, attention=True, ffn=True)`: how norms, sublayers and residuals are wired.
 
@@ -108,6 +113,7 @@ class Layout(Protocol):
     def __call__(self, x: "mx.array", attention: "Sublayer | None", ffn: "Sublayer | None") -> "mx.array": ...
 
 
+@runtime_checkable
 class Tokenizer(Protocol):
     """Text to token ids and back.
 
@@ -135,12 +141,14 @@ class Tokenizer(Protocol):
     def from_dict(cls, data: Mapping[str, Any]) -> "Tokenizer": ...
 
 
+@runtime_checkable
 class Dataset(Protocol):
     """`Class()` or `Class(options)`: documents in a fixed order, apart for training and validation."""
 
     def documents(self, split: Literal["train", "validation"]) -> Iterable[str]: ...
 
 
+@runtime_checkable
 class Schedule(Protocol):
     """`Class(config)` or `Class(config, options)`, of a `TrainConfig`."""
 
@@ -149,6 +157,7 @@ class Schedule(Protocol):
         ...
 
 
+@runtime_checkable
 class ConfigFactory(Protocol):
     """An architecture: a function that returns a `ModelConfig`, with its published sizes in `sizes`, `"tiny"` among them."""
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 import attrs
 import cattrs
 
-from lmx_core.config import ComponentSpec, ModelConfig, field_problem, type_problem
+from lmx_core.config import ComponentSpec, ModelConfig, as_spec, field_problem, type_problem
 from lmx_core.errors import ConfigError, LmxError, did_you_mean, report
 from lmx_core.factories import argument_problems, make_config
 from lmx_core.registry import registry
@@ -39,7 +39,10 @@ def structure(data: Any, cls: type[T], where: str, path: str = "", *, installed:
     try:
         return _converter(installed).structure(data, cls)
     except Problems as problems:
-        raise ConfigError(report(where, problems.below(path) if path else problems.found)) from None
+        found = problems
+    except LmxError as error:  # a component that is not there
+        found = Problems(("", str(error)))
+    raise ConfigError(report(where, found.below(path) if path else found.found))
 
 
 def options_of(component: Any, chosen: ComponentSpec) -> tuple[Any, ...]:
@@ -225,6 +228,8 @@ def _record(converter: cattrs.Converter, cls: type, installed: bool) -> Callable
 
 
 def _value(converter: cattrs.Converter, field: "attrs.Attribute[Any]", data: Any, installed: bool) -> Any:
+    if "kind" in field.metadata and isinstance(data, Mapping) and "name" not in data:
+        data = {"name": as_spec(field.default).name, **data}  # options alone are the default component's
     value = converter.structure(data, field.type)  # pyright: ignore[reportUnknownMemberType]
     if problem := field_problem(field, value):
         raise Problems(("", problem))

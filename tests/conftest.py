@@ -1,16 +1,22 @@
 """Shapes in signatures are checked while tests run: the hook comes before the first import of the package."""
 
+import os
+import sys
+from types import ModuleType
+
 import pytest
+from beartype import BeartypeConf, beartype
 from jaxtyping import install_import_hook
 
-install_import_hook("lmx_core", "beartype.beartype")
+checker = ModuleType("lmx_typechecker")
+checker.check = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is a float, as for every type checker
+sys.modules[checker.__name__] = checker
+install_import_hook("lmx_core", "lmx_typechecker.check")
 
 
 @pytest.fixture(autouse=True)
 def _no_outside_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """The environment of whoever runs the tests names no config keys and no plugins."""
-    import os
-
     for name in os.environ:
         if name.startswith("LMX_") and (name in ("LMX_PLUGINS", "LMX_DISABLE") or "__" in name):
             monkeypatch.delenv(name)

@@ -48,12 +48,12 @@ class StandardFFN(FFNBase):
 
     def __init__(self, config: BlockConfig, options: StandardOptions) -> None:
         super().__init__(config)
-        self.activation = ACTIVATIONS[options.activation]
+        self.activation = options.activation  # its name: a compiled function cannot be copied
         self.up = nn.Linear(config.d_model, config.d_ff, bias=config.bias)
         self.down = nn.Linear(config.d_ff, config.d_model, bias=config.bias)
 
     def __call__(self, x: Float[array, "B L D"]) -> Float[array, "B L D"]:
-        return self.down(self.activation(self.up(x)))
+        return self.down(ACTIVATIONS[self.activation](self.up(x)))
 
 
 @attrs.frozen(kw_only=True)
@@ -71,13 +71,13 @@ class GatedFFN(FFNBase):
 
     def __init__(self, config: BlockConfig, options: GatedOptions) -> None:
         super().__init__(config)
-        self.activation = ACTIVATIONS[options.activation]
+        self.activation = options.activation  # its name: a compiled function cannot be copied
         self.gate = nn.Linear(config.d_model, config.d_ff, bias=config.bias)
         self.up = nn.Linear(config.d_model, config.d_ff, bias=config.bias)
         self.down = nn.Linear(config.d_ff, config.d_model, bias=config.bias)
 
     def __call__(self, x: Float[array, "B L D"]) -> Float[array, "B L D"]:
-        return self.down(self.activation(self.gate(x)) * self.up(x))
+        return self.down(ACTIVATIONS[self.activation](self.gate(x)) * self.up(x))
 
 
 class NoFFN(FFNBase):

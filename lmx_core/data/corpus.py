@@ -9,7 +9,9 @@ import numpy as np
 from lmx_core.config import ComponentSpec, exact_types, slot
 from lmx_core.construct import build, filled
 from lmx_core.data.batches import Tokens
+from lmx_core.data.tokenizers import as_bytes
 from lmx_core.errors import DataError
+from lmx_core.protocols import Tokenizer
 from lmx_core.registry import registry
 
 
@@ -22,54 +24,71 @@ class DataConfig:
 
 
 @attrs.frozen(kw_only=True, eq=False)
+class HeldOut:
+    """The beginning of the held-out documents, always the same."""
+
+    tokens: Tokens
+    size: int
+    """Bytes of text behind the tokens."""
+    sha256: str
+
+
+@attrs.frozen(kw_only=True, eq=False)
 class Corpus:
-    """Two token streams, and what identifies them."""
+    """What a run reads, as tokens."""
 
     tokenizer: Any
     train: Tokens
-    validation: Tokens
-    """A fixed piece of the held-out documents: their first bytes."""
-    validation_bytes: int
-    validation_sha256: str
     train_sha256: str
+    validation: HeldOut
+    """What the last evaluation reads."""
+    glimpse: HeldOut
+    """What the evaluations before it read: the beginning of `validation`."""
 
     def fingerprint(self) -> dict[str, Any]:
         """What a resumed run compares."""
-        names = ("validation_bytes", "validation_sha256", "train_sha256")
-        return {"train_tokens": len(self.train)} | {name: getattr(self, name) for name in names}
+        return {
+            "train_tokens": len(self.train),
+            "train_sha256": self.train_sha256,
+            "validation_bytes": self.validation.size,
+            "validation_sha256": self.validation.sha256,
+        }
 
 
-def read_corpus(config: DataConfig, validation_bytes: int) -> Corpus:
+def read_corpus(config: DataConfig, validation_bytes: int, glimpse_bytes: int) -> Corpus:
     """Read, fit the tokenizer where it is fitted, and encode. `DataError` where a split is empty."""
     dataset = build("dataset", config.dataset)
-    texts = ["".join(dataset.documents("train")), _beginning("".join(dataset.documents("validation")), validation_bytes)]
-    for text, split in zip(texts, ("training", "validation"), strict=True):
+    train, rest = ("".join(dataset.documents(split)) for split in ("train", "validation"))
+    for text, split in ((train, "training"), (rest, "validation")):
         if not text:
             raise DataError(f"the {split} split of dataset {config.dataset} is empty. Give it more files or more text.")
+    validation = _beginning(rest, validation_bytes)
     component = registry("tokenizer").get(config.tokenizer.name)
-    tokenizer = component.fit(texts, *filled("tokenizer", component, config.tokenizer))
-    dtype = np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32
-    train, validation = (np.asarray(tokenizer.encode(text), dtype) for text in texts)
-    if len(validation) < 2:
-        raise DataError(f"the validation split of dataset {config.dataset} has {len(validation)} token; it needs 2.")
-    held_out = _raw(texts[1])
+    tokenizer = component.fit([train, validation], *filled("tokenizer", component, config.tokenizer))
     return Corpus(
         tokenizer=tokenizer,
-        train=train,
-        validation=validation,
-        validation_bytes=len(held_out),
-        validation_sha256=hashlib.sha256(held_out).hexdigest(),
-        train_sha256=hashlib.sha256(_raw(texts[0])).hexdigest(),
+        train=_tokens(tokenizer, train),
+        train_sha256=hashlib.sha256(as_bytes(train)).hexdigest(),
+        validation=_held_out(tokenizer, validation),
+        glimpse=_held_out(tokenizer, _beginning(validation, glimpse_bytes)),
     )
 
 
-def _raw(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
+def _held_out(tokenizer: Tokenizer, text: str) -> HeldOut:
+    raw = as_bytes(text)
+    tokens = _tokens(tokenizer, text)
+    if len(tokens) < 2:
+        raise DataError(f"{len(raw)} bytes of held-out text are {len(tokens)} token; an evaluation needs 2. Give it more text.")
+    return HeldOut(tokens=tokens, size=len(raw), sha256=hashlib.sha256(raw).hexdigest())
+
+
+def _tokens(tokenizer: Tokenizer, text: str) -> Tokens:
+    return np.asarray(tokenizer.encode(text), np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32)
 
 
 def _beginning(text: str, size: int) -> str:
     """The first `size` bytes, less a character that they would cut."""
-    raw = _raw(text)
+    raw = as_bytes(text)
     while 0 < size < len(raw) and raw[size] & 0xC0 == 0x80:
         size -= 1
     return raw[:size].decode("utf-8", "surrogateescape")

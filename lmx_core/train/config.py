@@ -18,7 +18,7 @@ class TrainConfig:
 
     max_steps: int = attrs.field(default=1000, validator=at_least_one)
     max_seconds: float | None = attrs.field(default=None, validator=validators.optional(positive))
-    """Stop after this much time, all evaluations but the last included; the schedule then follows whichever of the two
+    """Stop after this much time, evaluations on the way included; the schedule then follows whichever of the two
     budgets is spent further, so that the learning rate has come down when the run ends."""
     batch_size: int = attrs.field(default=16, validator=at_least_one)
     """Sequences that run at once."""
@@ -37,8 +37,10 @@ class TrainConfig:
     """Longer gradients are shortened to this length; "none" leaves them."""
     log_interval: int = attrs.field(default=10, validator=at_least_one)
     eval_interval: int = attrs.field(default=250, validator=at_least_one)
-    eval_bytes: int = attrs.field(default=500_000, validator=at_least_one)
-    """How much of the held-out text an evaluation reads, always the same piece."""
+    eval_bytes: int = attrs.field(default=50_000, validator=at_least_one)
+    """How much of the held-out text the evaluations on the way read, always its beginning."""
+    final_eval_bytes: int = attrs.field(default=500_000, validator=at_least_one)
+    """How much of it the last evaluation reads."""
     checkpoint_interval: int = attrs.field(default=500, validator=at_least_one)
     keep_checkpoints: int = attrs.field(default=2, validator=at_least_one)
     """How many of the latest checkpoints stay."""

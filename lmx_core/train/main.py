@@ -64,7 +64,7 @@ def started(file: Path, assignments: Sequence[str], run_dir: Path | None, force:
     table, origins = overridden(read_file(file), assignments)
     config = structure(table, RunConfig, ", ".join([str(file), *origins]), installed=True)
     path = _run_path(file, run_dir, force)
-    corpus = read_corpus(config.data, config.train.eval_bytes)
+    corpus = corpus_of(config)
     model = _with_vocabulary(config, corpus, stated="vocab_size" in table["model"])
     job = Job(path, attrs.evolve(config, model=model), corpus)
     if path.exists():
@@ -78,11 +78,15 @@ def resumed(path: Path, assignments: Sequence[str]) -> Job:
     before = runs.read_run(path)
     table, origins = overridden(plain(before), assignments)
     config = structure(table, RunConfig, ", ".join([str(path), *origins]), installed=True)
-    job = Job(path, config, read_corpus(config.data, config.train.eval_bytes))
+    job = Job(path, config, corpus_of(config))
     runs.restore(job.trainer, path)
     job.directory.forget_after(job.trainer.step)
     job.directory.begin()
     return job
+
+
+def corpus_of(config: RunConfig) -> Corpus:
+    return read_corpus(config.data, config.train.final_eval_bytes, config.train.eval_bytes)
 
 
 def _run_path(file: Path, run_dir: Path | None, force: bool) -> Path:

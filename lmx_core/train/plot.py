@@ -17,13 +17,15 @@ def plot_run(metrics: Path, picture: Path) -> bool:
     axes = figure.subplots()
     axes.plot(*_series(lines, "loss"), label="training loss (nats a token)", color="tab:blue", linewidth=1)
     axes.set(xlabel="step", ylabel="nats a token")
-    steps, bits = _series(lines, "val_bpb")
-    if steps:
-        other = axes.twinx()
-        other.plot(steps, bits, "o-", label="validation (bits per byte)", color="tab:orange")
-        other.annotate(f"{bits[-1]:.3f}", (steps[-1], bits[-1]), xytext=(-4, 8), textcoords="offset points", ha="right")
+    held_out = sorted({line["val_bytes"] for line in lines if "val_bytes" in line})
+    other = axes.twinx() if held_out else axes
+    for size, marker in zip(held_out, ("o-", "*"), strict=False):
+        steps, bits = _series([line for line in lines if line.get("val_bytes") == size], "val_bpb")
+        label = f"validation on {size:,} bytes (bits per byte)"
+        other.plot(steps, bits, marker, label=label, color="tab:orange", markersize=10 if marker == "*" else 4)
+        other.annotate(f"{bits[-1]:.3f}", (steps[-1], bits[-1]), xytext=(-6, 8), textcoords="offset points", ha="right")
         other.set(ylabel="bits per byte")
-    figure.legend(loc="outside upper center", ncols=2)
+    figure.legend(loc="outside upper center", ncols=3)
     with atomically(picture) as temporary:
         figure.savefig(temporary, dpi=120, format="png")
     return True

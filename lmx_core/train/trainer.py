@@ -10,7 +10,7 @@ import mlx.core as mx
 
 from lmx_core.construct import build
 from lmx_core.data.batches import Windows
-from lmx_core.data.corpus import Corpus
+from lmx_core.data.corpus import Corpus, HeldOut
 from lmx_core.errors import ConfigError, LmxError
 from lmx_core.evaluate import evaluate
 from lmx_core.model import LanguageModel
@@ -75,22 +75,20 @@ class Trainer:
         began = time.monotonic() - self.seconds
         self._tell("on_train_begin")
         metrics: dict[str, float] = {}
-        evaluated = saved = self.step if self.step else -1
+        saved = self.step or None
         while self.progress < 1 and self.stopped is None:
             metrics = self._one(update)
             self.seconds = time.monotonic() - began
             self._tell("on_step_end", metrics)
             if self.step % self.config.eval_interval == 0 and self.progress < 1 and self.stopped is None:
-                self._evaluate()
-                evaluated = self.step
+                self._evaluate(self.corpus.glimpse)
                 self.seconds = time.monotonic() - began
             if self.step % self.config.checkpoint_interval == 0:
                 self._tell("on_checkpoint")
                 saved = self.step
         if self.step != saved:
             self._tell("on_checkpoint")
-        held_out = self._evaluate() if self.stopped is None and self.step != evaluated else {}
-        summary = self._summary(metrics) | held_out
+        summary = self._summary(metrics) | (self._evaluate(self.corpus.validation) if self.stopped is None else {})
         self._tell("on_train_end", summary)
         return summary
 
@@ -114,10 +112,8 @@ class Trainer:
         self.samples += self.config.batch_size
         return mx.array(inputs), mx.array(targets)
 
-    def _evaluate(self) -> dict[str, float]:
-        corpus, config = self.corpus, self.config
-        found = evaluate(self.model, corpus.validation, corpus.validation_bytes, config.seq_len, config.batch_size)
-        metrics = {"step": self.step, **found}
+    def _evaluate(self, held_out: HeldOut) -> dict[str, float]:
+        metrics = {"step": self.step, **evaluate(self.model, held_out, self.config.seq_len, self.config.batch_size)}
         self._tell("on_eval_end", metrics)
         return metrics
 

@@ -1,0 +1,1 @@
+"""Text to batches: datasets, tokenizers, windows of tokens."""
