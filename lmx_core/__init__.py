@@ -6,6 +6,8 @@ Names are imported when they are first used: `import lmx_core` alone imports nei
 import importlib
 from typing import TYPE_CHECKING, Any
 
+import lmx_blas
+
 if TYPE_CHECKING:
     from lmx_core.block import ConfigurableBlock as ConfigurableBlock
     from lmx_core.checkpoint import load_model as load_model
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+lmx_blas.install()  # where Python read no .pth file; otherwise it has happened
+
 _HOMES = {
     "architectures.gpt": ("gpt_config",),
     "architectures.llama": ("llama_config",),
@@ -57,7 +61,10 @@ __all__ = ["__version__", *_HOME]  # pyright: ignore[reportUnsupportedDunderAll]
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'lmx_core' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"lmx_core.{_HOME[name]}"), name)
+    from lmx_core import backend
+
+    with backend.explained():
+        value = getattr(importlib.import_module(f"lmx_core.{_HOME[name]}"), name)
     globals()[name] = value
     return value
 

@@ -1,23 +1,25 @@
-"""MLX on this machine: a real BLAS before it is imported, its device, and the precision that suits it."""
+"""MLX on this machine: whether it runs, on what, and how fast."""
 
-import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import lmx_blas
 
 from lmx_core.errors import BackendError
 
 
-def ensure() -> None:
-    """Import MLX with a fast BLAS behind it; `BackendError` says what to install where it cannot run."""
-    if "mlx.core" in sys.modules:
-        return
-    lmx_blas.install()
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turn the ImportError of an MLX that is missing or has no backend into what to install."""
     try:
-        import mlx.core  # noqa: F401  # pyright: ignore[reportUnusedImport]
+        yield
     except ImportError as error:
+        if (error.name or "").partition(".")[0] != "mlx":
+            raise
         raise BackendError(
-            f'MLX has no backend here ({error}). On a Linux CPU: pip install "lmx-core[cpu]"; with CUDA: "lmx-core[cuda13]".'
-        ) from error
+            f'MLX does not run here ({error}). On a Linux CPU: pip install "lmx-core[cpu]"; with an NVIDIA GPU: '
+            'pip install "lmx-core[cuda13]".'
+        ) from None
 
 
 def version() -> str:

@@ -13,9 +13,9 @@ from typing import Any
 import attrs
 import pluggy
 
-from lmx_core import __version__, hookspecs
+from lmx_core import __version__, backend, hookspecs
 from lmx_core.builtin import BUILTIN
-from lmx_core.errors import ComponentError
+from lmx_core.errors import BackendError, ComponentError
 
 CORE = "lmx-core"
 GROUP = "lmx.components"
@@ -38,10 +38,11 @@ class Ref:
         """The component itself. `ComponentError` when its distribution is broken."""
         module, _, attribute = self.target.partition(":")
         try:
-            return getattr(importlib.import_module(module), attribute)
+            with backend.explained():
+                return getattr(importlib.import_module(module), attribute)
+        except BackendError:
+            raise
         except (Exception, SystemExit) as error:
-            if self.dist == CORE:  # a missing backend explains itself
-                raise
             raise ComponentError(
                 f"{self.kind}.{self.name} from {self.dist} {self.version} ({self.target}) could not be loaded: "
                 f"{type(error).__name__}: {error}. Other components are not affected; LMX_DISABLE={self.dist} hides this one."

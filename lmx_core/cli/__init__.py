@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from lmx_core import __version__
+from lmx_core import __version__, backend
 from lmx_core.errors import LmxError, UnknownComponentError, did_you_mean
 from lmx_core.plugins import CORE
 from lmx_core.registry import registry
@@ -48,7 +48,8 @@ def lmx() -> None:
 def main() -> None:
     """Run `lmx`; a mistake that a person can mend is one message and exit code 2."""
     try:
-        lmx(prog_name="lmx")
+        with backend.explained():
+            lmx(prog_name="lmx")
     except LmxError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(2)

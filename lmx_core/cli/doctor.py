@@ -47,9 +47,8 @@ def _backend(facts: dict[str, Any], problems: list[str]) -> None:
     from lmx_core import backend
 
     try:
-        backend.ensure()
-        facts["mlx"] = backend.version()
-        facts["device"] = backend.device()
+        with backend.explained():
+            facts["mlx"], facts["device"] = backend.version(), backend.device()
         facts["speed"] = f"{backend.gflops():.0f} GFLOP/s, float32 matrix product of 1024 x 1024"
     except LmxError as error:
         problems.append(str(error))

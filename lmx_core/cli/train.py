@@ -23,8 +23,12 @@ def train(
         raise click.UsageError("give a config file, or --resume RUN")
     if resume is not None and (run_dir is not None or force):
         raise click.UsageError("--resume goes on in the run's own directory: leave out --run-dir and --force")
+    from lmx_core import backend
     from lmx_core.train import main
 
+    _, problem = backend.blas()
+    if problem:
+        click.echo(f"Training will be slow. {problem}", err=True)
     job = main.resumed(resume, assignments) if resume else main.started(config, assignments, run_dir, force)
     summary = _watched(job, as_json)
     if as_json:

@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 import numpy as np
@@ -18,12 +18,8 @@ from numpy.typing import NDArray
 from lmx_core.config import exact_types
 from lmx_core.errors import CheckpointError, ConfigError, DataError, LmxError, did_you_mean
 from lmx_core.files import write_text
+from lmx_core.protocols import Tokenizer
 from lmx_core.registry import registry
-
-if TYPE_CHECKING:
-    from lmx_core.protocols import Tokenizer
-else:
-    Tokenizer = Any  # a plugin's need not be checked at run time
 
 UNKNOWN = "\N{REPLACEMENT CHARACTER}".encode()
 """The bytes of a token that stands for none: a model's vocabulary may be larger than its tokenizer's."""

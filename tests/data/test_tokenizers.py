@@ -143,6 +143,7 @@ def test_unknown_characters_are_named():
     for part in ("'ö' (2 times)", "',' (1 times)", "fitted on 8", "dehlorw", '"bytes"'):
         assert part in str(refused.value)
     assert "'w'" not in str(refused.value)
+    assert str(refused.value).index("'ö'") < str(refused.value).index("','")
 
 
 def test_no_characters_are_no_tokenizer():
@@ -331,6 +332,15 @@ def test_an_encoding_that_cannot_be_downloaded_is_reported(tmp_path, monkeypatch
 def test_an_unknown_encoding_is_reported():
     with pytest.raises(ConfigError, match=r"no encoding 'gpt_2'. Did you mean 'gpt2'\? It has .*cl100k_base"):
         TiktokenTokenizer.fit([], TiktokenOptions(encoding="gpt_2"))
+
+
+@needs_tiktoken
+def test_a_saved_encoding_that_tiktoken_lacks_is_reported(tmp_path):
+    """The file is not damaged: another tiktoken has the encoding."""
+    (tmp_path / "tokenizer.json").write_text('{"name": "tiktoken", "encoding": "gpt9"}')
+
+    with pytest.raises(ConfigError, match="tiktoken has no encoding 'gpt9'"):
+        load_tokenizer(tmp_path / "tokenizer.json")
 
 
 @needs_tiktoken

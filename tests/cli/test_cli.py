@@ -1,0 +1,238 @@
+"""The command line as a person meets it: each command in a process of its own."""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+from lmx_core import LanguageModel, make_config, save_model
+from lmx_core.data.tokenizers import ByteTokenizer, save_tokenizer
+from lmx_core.testing import randomise
+
+
+@pytest.fixture
+def lmx(tmp_path):
+    """Run `lmx ...` in an empty directory."""
+
+    def run(*arguments, code=0, **environ):
+        command = [sys.executable, "-P", "-m", "lmx_core", *map(str, arguments)]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, **environ})
+        assert done.returncode == code, done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+        return done.stdout if code == 0 else done.stderr
+
+    return run
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A saved model with its tokenizer."""
+    save_model(randomise(LanguageModel(make_config("llama", size="tiny"))), tmp_path / "model")
+    save_tokenizer("bytes", ByteTokenizer(), tmp_path / "model" / "tokenizer.json")
+    return tmp_path / "model"
+
+
+def test_help_lists_every_verb(lmx):
+    text = lmx("--help")
+    for verb in ("train", "generate", "init", "list", "info", "count", "diff", "doctor"):
+        assert f"  {verb} " in text
+        assert lmx(verb, "--help").startswith(f"Usage: lmx {verb}")
+
+
+def test_list_for_people_and_for_machines(lmx):
+    assert [line.split()[:3] for line in lmx("list", "norm").splitlines()[1:]] == [
+        ["norm", name, "lmx-core"] for name in ("layer_norm", "none", "rms_norm")
+    ]
+    configs = json.loads(lmx("list", "config", "--json"))
+    assert {"name": "llama", "dist": "lmx-core", "version": "0.1.0"}.items() <= configs[1].items()
+    kinds = {row["kind"] for row in json.loads(lmx("list", "--json"))}
+    assert {"attention", "ffn", "norm", "position", "layout", "config", "dataset", "tokenizer"} <= kinds
+
+
+def test_info_shows_a_config_that_is_a_config(lmx, tmp_path):
+    text = lmx("info", "llama", "--tiny")
+    assert "arXiv:2302.13971" in text
+    assert "# 106,816 parameters" in text
+    (tmp_path / "same.toml").write_text(text)
+    assert tomllib.loads(text)["model"]["n_layers"] == 2
+    assert json.loads(lmx("info", "same.toml", "--json")) == json.loads(lmx("info", "llama", "--tiny", "--json"))
+
+
+def test_count_needs_no_memory_for_the_weights(lmx, tmp_path):
+    """A 70B model is counted within 2 GB."""
+    script = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_DATA, (2 << 30, 2 << 30));"
+        "from lmx_core.cli import main; sys.argv = ['lmx', 'count', 'llama', '--size', '70b', '--detail']; main()"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert lines[-1] == "68,976,648,192 parameters"
+    assert lines[0].split() == ["embed.weight", "32000", "x", "8192", "262,144,000"]
+    assert sum(int(line.split()[-1].replace(",", "")) for line in lines[:-1]) == 68_976_648_192
+
+
+def test_count_for_machines(lmx):
+    counted = json.loads(lmx("count", "gpt", "--detail", "--json"))
+    assert counted["total"] == 124_439_808
+    assert counted["parameters"]["positions.0.weight"] == [1024, 768]
+
+
+def test_diff_shows_exactly_what_differs(lmx):
+    rows = {line.split()[0]: line.split()[1:] for line in lmx("diff", "llama", "gpt").splitlines()[1:]}
+    assert rows["block.position"] == ["rope", "learned"]
+    assert rows["block.ffn"] == ["gated", "standard"]
+    assert rows["block.ffn.activation"] == ["-", "gelu_tanh"]
+    assert "block.norm_eps" not in rows
+    assert lmx("diff", "gpt", "gpt").strip() == "gpt and gpt are the same"
+    assert json.loads(lmx("diff", "llama", "gpt", "--json"))["n_layers"] == [32, 12]
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt", "block"])
+def test_init_writes_a_config_that_trains(lmx, tmp_path, kind):
+    """What it prints is the example of the checkout, and one step of it runs."""
+    (tmp_path / "tiny.toml").write_text(lmx("init", kind))
+    (tmp_path / "text.txt").write_text("some text to learn from, over and over\n" * 500)
+    settings = ["train.max_steps=1", "train.batch_size=1", "train.final_eval_bytes=300", "train.sample_tokens=3"]
+    settings += ["data.dataset=text", "data.dataset.paths=text.txt"]
+    text = lmx("train", "tiny.toml", *(part for setting in settings for part in ("--set", setting)))
+    assert "runs/tiny" in text
+    assert "bits per byte over 300 held-out bytes" in text
+
+
+def test_train_then_generate_then_resume(lmx, tmp_path):
+    """The commands that a run suggests are the ones that work."""
+    (tmp_path / "text.txt").write_text("some text to learn from, over and over\n" * 500)
+    (tmp_path / "a.toml").write_text(
+        '[model]\nfactory = "llama"\nsize = "tiny"\n[data]\ndataset = { name = "text", paths = ["text.txt"] }\n'
+        "[train]\nmax_steps = 3\nseq_len = 16\nfinal_eval_bytes = 300\nsample_prompt = 'some'\nsample_tokens = 5\n"
+    )
+    summary = json.loads(lmx("train", "a.toml", "--json", LMX_TRAIN__SEED="3"))
+    assert (summary["step"], summary["run"]) == (3, "runs/a")
+    assert summary["val_bytes"] == 300
+    assert tomllib.loads((tmp_path / "runs/a/config.toml").read_text())["train"]["seed"] == 3
+    written = lmx("generate", "runs/a", "--prompt", "some", "--max-tokens", 5, "--seed", 1)
+    assert written.startswith("some")
+    assert lmx("generate", "runs/a", "--prompt", "some", "--max-tokens", 5, "--seed", 1) == written
+    text = lmx("train", "--resume", "runs/a", "--set", "train.max_steps=6")
+    assert "6 steps" in text
+    suggested = [line.strip() for line in text.splitlines() if line.strip().startswith("lmx ")]
+    assert suggested[0] == "lmx generate runs/a --prompt some --max-tokens 200"
+    assert suggested[1] == "lmx train --resume runs/a --set train.max_steps=12"
+
+
+def test_generate_streams_from_a_saved_model(lmx, saved):
+    greedy = lmx("generate", saved, "--prompt", "ab", "--max-tokens", 8, "--temp", 0)
+    assert greedy.startswith("ab")
+    assert lmx("generate", saved, "--prompt", "ab", "--max-tokens", 8, "--top-k", 1) == greedy
+
+
+def test_doctor_tells_the_backend_and_the_plugins(lmx):
+    facts = json.loads(lmx("doctor", "--json"))
+    assert facts["problems"] == []
+    assert {"lmx-core", "python", "mlx", "device", "blas", "speed", "plugins"} <= facts.keys()
+    assert "GFLOP/s" in lmx("doctor")
+
+
+def test_the_slow_blas_is_said_where_it_matters(lmx, tmp_path):
+    """A library that cannot serve is a problem for doctor, with exit code 1."""
+    text = lmx("doctor", code=1, LMX_BLAS=str(tmp_path / "nothing.so"), PYTHONWARNINGS="ignore")
+    assert "Traceback" not in text
+
+
+NO_BACKEND = """
+import importlib.abc, sys
+class Missing(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.startswith("mlx.core"):
+            raise ImportError("libmlx.so: cannot open shared object file: No such file or directory", name="mlx.core")
+sys.meta_path.insert(0, Missing())
+from lmx_core.cli import main
+sys.argv = ["lmx", *sys.argv[1:]]
+main()
+"""
+
+
+@pytest.mark.parametrize("arguments", [["count", "llama"], ["generate", "."], ["train", "tiny.toml"]])
+def test_mlx_without_a_backend_says_what_to_install(tmp_path, arguments):
+    """As `pip install mlx` leaves it on Linux."""
+    (tmp_path / "tiny.toml").write_text('[model]\nfactory = "llama"\nsize = "tiny"\n')
+    command = [sys.executable, "-P", "-c", NO_BACKEND, *arguments]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert 'pip install "lmx-core[cpu]"' in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["lst"], "no command 'lst'. Did you mean 'list'?"),
+        (["list", "atention"], "no kind of component named 'atention'. Did you mean 'attention'?"),
+        (["info", "lama"], "no config named 'lama'. Did you mean 'llama'?"),
+        (["info", "llama", "--size", "tny"], "llama has no size 'tny'. Did you mean 'tiny'?"),
+        (["count", "none.toml"], "cannot read none.toml: No such file"),
+        (["count", "empty.toml"], "empty.toml has no [model]"),
+        (["train"], "give a config file, or --resume RUN"),
+        (["train", "none.toml"], "cannot read none.toml: No such file"),
+        (["train", "empty.toml"], "model: is missing"),
+        (["train", "tiny.toml", "--set", "train.seed"], "expected KEY=VALUE"),
+        (["train", "tiny.toml", "--set", "train.sed=3"], "train.sed: unknown key; did you mean 'seed'?"),
+        (["train", "tiny.toml", "--set", "model.d_model=65"], "d_model=65 is not a multiple of n_heads=4"),
+        (["train", "tiny.toml", "--set", "model.d_model=x"], "model.d_model: expected int, got 'x' (str)"),
+        (["train", "tiny.toml", "--set", "data.dataset=text"], "paths: is missing"),
+        (["train", "tiny.toml", "--set", "data.dataset=text", "--set", "data.dataset.paths=empty"], "empty"),
+        (["train", "tiny.toml", "--set", "train.seq_len=100_000_000"], "seq_len=100000000 needs 100000001 tokens"),
+        (["train", "--resume", "nowhere"], "nowhere is no run directory"),
+        (["train", "tiny.toml", "--resume", "nowhere"], "give a config file, or --resume RUN"),
+        (["generate", "nowhere"], "nowhere is not a directory"),
+        (["generate", "empty"], "empty holds neither a model"),
+        (["generate", "x", "--temp", "-1"], "is not in the range"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_mistake_is_one_message(lmx, tmp_path, arguments, message):
+    """Exit code 2, no traceback, one screen, nothing written."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty.toml").write_text("")
+    (tmp_path / "tiny.toml").write_text('[model]\nfactory = "llama"\nsize = "tiny"\n')
+    text = lmx(*arguments, code=2)
+    assert message in text
+    assert len(text.splitlines()) < 24
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["empty", "empty.toml", "tiny.toml"]
+
+
+def test_generate_says_what_is_wrong_with_a_checkpoint(lmx, saved):
+    """Truncated weights, weights of another shape, a damaged config."""
+    weights, config = saved / "model.safetensors", saved / "config.json"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[: len(whole) // 2])
+    assert "model.safetensors cannot be read" in lmx("generate", saved, code=2)
+    weights.write_bytes(whole)
+    record = config.read_text()
+    config.write_text(record.replace('"d_ff": 128', '"d_ff": 96'))
+    text = lmx("generate", saved, code=2)
+    assert "has shape (64, 128), the config asks for (64, 96)" in text
+    assert "The weights belong to another config." in text
+    config.write_text(record[:50])
+    assert "config.json is damaged or not lmx's" in lmx("generate", saved, code=2)
+
+
+def test_starting_is_fast(lmx):
+    """`lmx --help` and `lmx list` import neither MLX nor numpy, so that they answer at once."""
+    for verb in ("--help", "list"):
+        script = (
+            "import sys\nfrom lmx_core.cli import lmx\n"
+            f"try: lmx(['{verb}'], prog_name='lmx')\nexcept SystemExit: pass\n"
+            "print([name for name in ('mlx', 'numpy', 'rich', 'tomlkit', 'cattrs') if name in sys.modules])"
+        )
+        done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, check=True)
+        assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_limits_stay_with_the_child():
+    assert resource.getrlimit(resource.RLIMIT_DATA)[0] != 2 << 30
