@@ -19,7 +19,9 @@ ROOT = Path(__file__).parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 UV = os.environ.get("UV") or shutil.which("uv") or "uv"
 # The first that uv finds, whichever Python runs nox itself.
-PYTHON = subprocess.run([UV, "python", "find", "--no-project", ">=3.11"], capture_output=True, text=True, check=True).stdout.strip()
+PYTHON = subprocess.run(
+    [UV, "python", "find", "--no-project", ">=3.11"], capture_output=True, text=True, check=True
+).stdout.strip()
 
 BLAS = {"requirements": ["lmx-blas[mkl]", "mlx[cpu]; sys_platform == 'linux'"], "tests": ["plugins/lmx-blas/tests"]}
 MATRIX = {
@@ -37,7 +39,9 @@ def wheels(session: nox.Session) -> Path:
     folder = Path(session.create_tmp(), "wheels")
     shutil.rmtree(folder, ignore_errors=True)
     for source in (ROOT, *sorted((ROOT / "plugins").iterdir())):
-        session.run("uv", "build", "--quiet", "--wheel", "--out-dir", str(folder), str(source), external=True, silent=True)
+        session.run(
+            "uv", "build", "--quiet", "--wheel", "--out-dir", str(folder), str(source), external=True, silent=True
+        )
     return folder
 
 
@@ -45,11 +49,19 @@ def prepare(session: nox.Session, requirements: list[str], *options: str) -> Non
     """Install distributions from wheels, with the tools that test them, and see that the wheels are what is imported."""
     found = {wheel.name.split("-")[0].replace("_", "-"): wheel for wheel in wheels(session).glob("*.whl")}
     session.install("--reinstall", "--no-deps", *map(str, found.values()), silent=True)
-    session.install(*requirements, *PROJECT["dependency-groups"]["test"], "--find-links", str(Path(session.create_tmp(), "wheels")), *options)
+    session.install(
+        *requirements,
+        *PROJECT["dependency-groups"]["test"],
+        "--find-links",
+        str(Path(session.create_tmp(), "wheels")),
+        *options,
+    )
     unasked = set(found) - set(named(requirements))
     if unasked - {"lmx-blas"}:
         session.run("uv", "pip", "uninstall", *unasked, external=True, silent=True)
-    session.run("python", "-P", "-c", f"import sys; assert sys.prefix in __import__('{imported(requirements)}').__file__")
+    session.run(
+        "python", "-P", "-c", f"import sys; assert sys.prefix in __import__('{imported(requirements)}').__file__"
+    )
     session.log(session.run("python", "--version", silent=True))
 
 
@@ -112,9 +124,19 @@ def constraints(session: nox.Session) -> None:
     """Pin every dependency anew, in constraints.txt and for `uv run` in pyproject.toml."""
     pin([])
     session.run("uv", "lock", "--upgrade", external=True)
-    options = ["--all-packages", "--all-extras", "--all-groups", "--no-hashes", "--no-emit-workspace", "--no-header", "--no-annotate"]
+    options = [
+        "--all-packages",
+        "--all-extras",
+        "--all-groups",
+        "--no-hashes",
+        "--no-emit-workspace",
+        "--no-header",
+        "--no-annotate",
+    ]
     text = session.run("uv", "export", *options, external=True, silent=True)
-    found = sorted((line.split(";")[0].strip() for line in text.splitlines() if "==" in line), key=release, reverse=True)
+    found = sorted(
+        (line.split(";")[0].strip() for line in text.splitlines() if "==" in line), key=release, reverse=True
+    )
     pin(sorted({pin.split("==")[0]: pin for pin in found}.values()))  # the lowest, which every Python has
 
 
@@ -122,7 +144,9 @@ def pin(pins: list[str]) -> None:
     listed = "".join(f'    "{pin}",\n' for pin in pins)
     block = f"constraint-dependencies = [\n{listed}]\n"
     text = (ROOT / "pyproject.toml").read_text()
-    (ROOT / "pyproject.toml").write_text(re.sub(r"constraint-dependencies = \[.*?\]\n", block, text, count=1, flags=re.S))
+    (ROOT / "pyproject.toml").write_text(
+        re.sub(r"constraint-dependencies = \[.*?\]\n", block, text, count=1, flags=re.S)
+    )
     (ROOT / "constraints.txt").write_text("".join(f"{pin}\n" for pin in pins))
 
 

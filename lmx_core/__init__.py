@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import lmx_blas
 
 if TYPE_CHECKING:
+    from lmx_core.architectures.gpt import gpt_config as gpt_config
+    from lmx_core.architectures.llama import llama_config as llama_config
     from lmx_core.block import ConfigurableBlock as ConfigurableBlock
     from lmx_core.checkpoint import load_model as load_model
     from lmx_core.checkpoint import save_model as save_model
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
     from lmx_core.factories import make_config as make_config
     from lmx_core.generation import generate as generate
     from lmx_core.generation import stream_generate as stream_generate
-    from lmx_core.architectures.gpt import gpt_config as gpt_config
-    from lmx_core.architectures.llama import llama_config as llama_config
     from lmx_core.model import LanguageModel as LanguageModel
     from lmx_core.registry import attention_registry as attention_registry
     from lmx_core.registry import ffn_registry as ffn_registry

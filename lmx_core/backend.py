@@ -1,15 +1,14 @@
 """MLX on this machine: whether it runs, on what, and how fast."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import lmx_blas
-
 from lmx_core.errors import BackendError
 
 
 @contextmanager
-def explained() -> Iterator[None]:
+def explained() -> Generator[None, None, None]:
     """Turn the ImportError of an MLX that is missing or has no backend into what to install."""
     try:
         yield
@@ -26,7 +25,7 @@ def version() -> str:
     """MLX's version."""
     import mlx.core as mx
 
-    return mx.__version__
+    return str(vars(mx)["__version__"])
 
 
 def device() -> str:

@@ -7,13 +7,12 @@ from typing import Any
 
 import attrs
 import mlx.core as mx
-from mlx.utils import tree_flatten
 
 from lmx_core.config import ComponentSpec, ModelConfig
 from lmx_core.construct import filled
 from lmx_core.errors import CheckpointError, UnknownComponentError, report
 from lmx_core.files import atomically, write_text
-from lmx_core.model import LanguageModel
+from lmx_core.model import LanguageModel, flat_parameters
 from lmx_core.registry import registry
 from lmx_core.serialize import plain, structure
 
@@ -25,7 +24,7 @@ FORMAT = 1
 def save_model(model: LanguageModel, path: str | Path) -> None:
     """Write the model into the directory `path`, each file whole or not at all."""
     with atomically(Path(path) / WEIGHTS) as temporary:
-        mx.save_safetensors(str(temporary), dict(tree_flatten(model.parameters())), {"format": "mlx"})
+        mx.save_safetensors(str(temporary), flat_parameters(model), {"format": "mlx"})
     record = {"lmx_format": FORMAT, "model": plain(model.config), "components": list(_provenance(model.config))}
     write_text(Path(path) / CONFIG, json.dumps(record, indent=2))
 
@@ -39,7 +38,8 @@ def load_model(path: str | Path) -> LanguageModel:
     directory = model_directory(path)
     model = LanguageModel(read_config(directory))
     _load_weights(model, directory / WEIGHTS)
-    return model.eval()
+    model.eval()
+    return model
 
 
 def model_directory(path: str | Path) -> Path:
@@ -90,8 +90,8 @@ def _components(config: Any) -> Iterator[tuple[str, ComponentSpec]]:
             kind = field.metadata["kind"]
             yield kind, value
             value = filled(kind, registry(kind).get(value.name), value)
-        for part in value if isinstance(value, tuple) else (value,):  # pyright: ignore[reportUnknownVariableType]
-            if attrs.has(type(part)) and not isinstance(part, ComponentSpec):  # pyright: ignore[reportUnknownArgumentType]
+        for part in value if isinstance(value, tuple) else (value,):
+            if attrs.has(type(part)) and not isinstance(part, ComponentSpec):
                 yield from _components(part)
 
 
@@ -100,7 +100,7 @@ def _load_weights(model: LanguageModel, file: Path) -> None:
         weights: dict[str, mx.array] = mx.load(str(file))  # pyright: ignore[reportAssignmentType]
     except (RuntimeError, OSError, ValueError) as error:
         raise CheckpointError(f"{file} cannot be read: {error}") from None
-    expected = dict(tree_flatten(model.parameters()))
+    expected = flat_parameters(model)
     problems = [(name, "is missing") for name in expected.keys() - weights.keys()]
     problems += [(name, "is not part of this model") for name in weights.keys() - expected.keys()]
     problems += [

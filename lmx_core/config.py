@@ -26,7 +26,7 @@ def _matches(value: object, annotation: Any) -> bool:
     if origin is Literal:
         return value in get_args(annotation)
     if origin is tuple and isinstance(value, tuple):
-        return all(_matches(item, get_args(annotation)[0]) for item in value)  # pyright: ignore[reportUnknownVariableType]
+        return all(_matches(item, get_args(annotation)[0]) for item in value)
     if annotation is float:
         return type(value) in (float, int)
     if annotation in (int, bool, str):
@@ -80,14 +80,14 @@ def exact_types(cls: type, fields: "list[attrs.Attribute[Any]]") -> "list[attrs.
 
 def _frozen(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return types.MappingProxyType({key: _frozen(item) for key, item in value.items()})  # pyright: ignore[reportUnknownVariableType]
-    return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+        return types.MappingProxyType({key: _frozen(item) for key, item in value.items()})
+    return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
 
 
 def _thawed(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {key: _thawed(item) for key, item in value.items()}  # pyright: ignore[reportUnknownVariableType]
-    return tuple(map(_thawed, value)) if isinstance(value, tuple) else value  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+        return {key: _thawed(item) for key, item in value.items()}
+    return tuple(map(_thawed, value)) if isinstance(value, tuple) else value
 
 
 @attrs.frozen(field_transformer=exact_types)
@@ -163,8 +163,10 @@ class BlockConfig:
         if pre_norm is not None:
             chosen = PRE_NORM if pre_norm else POST_NORM
             if as_spec(fields.setdefault("layout", chosen)) != chosen:
-                raise ConfigError(f"pre_norm={pre_norm} means layout={chosen.name!r}, got layout={fields['layout']!s}. Give one.")
-        self.__attrs_init__(**fields)  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+                raise ConfigError(
+                    f"pre_norm={pre_norm} means layout={chosen.name!r}, got layout={fields['layout']!s}. Give one."
+                )
+        self.__attrs_init__(**fields)  # pyright: ignore[reportAttributeAccessIssue]
 
     def __attrs_post_init__(self) -> None:
         if self._head_dim is None and self.d_model % self.n_heads:
@@ -189,7 +191,7 @@ class BlockConfig:
 
 
 def _as_tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value  # pyright: ignore[reportUnknownVariableType]
+    return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
 
 
 @attrs.frozen(kw_only=True, field_transformer=exact_types)
@@ -212,7 +214,9 @@ class ModelConfig:
             raise ConfigError(f"block_configs has {len(blocks)} entries for n_layers={self.n_layers}")
         for i, block in enumerate(blocks):
             if block.d_model != self.block.d_model:
-                raise ConfigError(f"block_configs[{i}].d_model={block.d_model} differs from block.d_model={self.block.d_model}")
+                raise ConfigError(
+                    f"block_configs[{i}].d_model={block.d_model} differs from block.d_model={self.block.d_model}"
+                )
 
     def get_block_config(self, i: int) -> BlockConfig:
         """The config of layer `i`, counted from 0; negative numbers count from the end."""

@@ -8,6 +8,7 @@ import mlx.core as mx
 import numpy as np
 from mlx import nn
 from mlx.core import array
+from mlx.nn.losses import cross_entropy
 
 from lmx_core.data.batches import Tokens
 from lmx_core.data.corpus import HeldOut
@@ -18,7 +19,7 @@ def total_nats(model: nn.Module, tokens: Tokens, seq_len: int, batch_size: int) 
 
     def nats(inputs: array, targets: array) -> array:
         logits, _ = model(inputs)
-        return nn.losses.cross_entropy(logits.astype(mx.float32), targets, reduction="sum")
+        return cross_entropy(logits.astype(mx.float32), targets, reduction="sum")
 
     training = model.training
     model.eval()

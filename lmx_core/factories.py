@@ -1,12 +1,24 @@
 """Architectures by name: a factory's arguments, checked before it is called."""
 
 import inspect
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from lmx_core.config import ModelConfig, type_problem
 from lmx_core.errors import ConfigError, did_you_mean, report
 from lmx_core.registry import registry
+
+F = TypeVar("F", bound=Callable[..., ModelConfig])
+
+
+def with_sizes(**sizes: Mapping[str, Any]) -> Callable[[F], F]:
+    """Give an architecture its sizes: names for sets of its arguments, `tiny` among them."""
+
+    def add(factory: F) -> F:
+        vars(factory)["sizes"] = sizes
+        return factory
+
+    return add
 
 
 def make_config(name: str, size: str | None = None, **numbers: Any) -> ModelConfig:
@@ -23,7 +35,9 @@ def argument_problems(name: str, size: str | None, numbers: Mapping[str, Any]) -
     sizes = getattr(factory, "sizes", {})
     problems: list[tuple[str, str]] = []
     if size is not None and size not in sizes:
-        problems.append(("size", f"{name} has no size {size!r}. {did_you_mean(size, sizes)}Sizes: {', '.join(sizes) or 'none'}."))
+        problems.append(
+            ("size", f"{name} has no size {size!r}. {did_you_mean(size, sizes)}Sizes: {', '.join(sizes) or 'none'}.")
+        )
     parameters = inspect.signature(factory, eval_str=True).parameters
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     for key, value in numbers.items():

@@ -2,15 +2,15 @@
 
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lmx_core.errors import CheckpointError
 
 
 @contextmanager
-def atomically(path: Path) -> Iterator[Path]:
+def atomically(path: Path) -> Generator[Path, None, None]:
     """A temporary name beside `path` for a file or a new directory, renamed to `path` once it is written.
 
     A failure removes it again, so that what was at `path` stays whole; `CheckpointError` says what went wrong.
@@ -24,9 +24,9 @@ def atomically(path: Path) -> Iterator[Path]:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise CheckpointError(f"could not write {path}: {reason}. What was there before is untouched.") from error
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        temporary.unlink(missing_ok=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def write_text(path: Path, text: str) -> None:

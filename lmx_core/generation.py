@@ -91,7 +91,7 @@ def _decode(
             following = draw(token[:, None]) if left else None  # runs while this token is read
             if following is not None:
                 mx.async_eval(following)
-            drawn = int(token.item())
+            drawn: Any = token.item()
             if drawn in stop:
                 return
             yield drawn

@@ -1,9 +1,9 @@
 """The one language model: embedding, blocks, norm, head."""
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
-import mlx.core as mx
 from mlx import nn
 from mlx.core import array
 from mlx.utils import tree_flatten
@@ -78,12 +78,18 @@ class LanguageModel(nn.Module):
 
     def count_parameters(self) -> int:
         """Numbers that are trained or loaded; tied ones count once."""
-        return sum(weight.size for _, weight in tree_flatten(self.parameters()))
+        return sum(prod(shape) for shape in parameter_shapes(self).values())
+
+
+def flat_parameters(model: nn.Module) -> dict[str, array]:
+    """Every parameter by its path."""
+    flat: Any = tree_flatten(model.parameters())
+    return dict(flat)
 
 
 def parameter_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
     """The shape of every parameter by its path."""
-    return {path: tuple(weight.shape) for path, weight in tree_flatten(model.parameters())}
+    return {path: tuple(weight.shape) for path, weight in flat_parameters(model).items()}
 
 
 def _position_key(block: BlockConfig) -> Any:

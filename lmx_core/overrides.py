@@ -56,4 +56,4 @@ def _with(table: Mapping[str, Any], keys: list[str], value: Any, origin: str) ->
         inside = {"name": inside}
     if not isinstance(inside, Mapping):
         raise ConfigError(f"{origin}: {key} is {inside!r}, which has no key {deeper[0]!r}")
-    return {**table, key: _with(inside, deeper, value, origin)}  # pyright: ignore[reportUnknownArgumentType]
+    return {**table, key: _with(inside, deeper, value, origin)}

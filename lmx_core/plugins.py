@@ -78,7 +78,7 @@ def manager() -> pluggy.PluginManager:
 
 def distributions() -> list[Distribution]:
     """The distributions that take part, core first, then by name."""
-    return [plugin for _, plugin in manager().list_name_plugin() if plugin is not None]
+    return [plugin for _, plugin in manager().list_name_plugin() if isinstance(plugin, Distribution)]
 
 
 def refs() -> Iterator[Ref]:
@@ -108,7 +108,9 @@ def _distribution(name: str, version: str, entries: Iterable[tuple[str, str]]) -
         if match and TARGET.fullmatch(target):
             found.append(Ref(kind=match[1], name=match[2], target=target, dist=name, version=version))
         else:
-            problems.append(f'{name}: entry point {key} = "{target}" is not of the form "<kind>.<name>" = "module:attribute"')
+            problems.append(
+                f'{name}: entry point {key} = "{target}" is not of the form "<kind>.<name>" = "module:attribute"'
+            )
     return Distribution(name, version, found, problems)
 
 

@@ -27,7 +27,9 @@ def top_p(logits: Float[array, "B V"], p: float) -> Float[array, "B V"]:
     order = mx.argsort(-logits, axis=-1)
     probabilities = mx.softmax(mx.take_along_axis(logits, order, axis=-1), axis=-1, precise=True)
     before = mx.cumsum(probabilities, axis=-1) - probabilities
-    kept = mx.put_along_axis(mx.zeros(logits.shape, mx.bool_), order, (before < p) | (mx.arange(logits.shape[-1]) == 0), axis=-1)
+    kept = mx.put_along_axis(
+        mx.zeros(logits.shape, mx.bool_), order, (before < p) | (mx.arange(logits.shape[-1]) == 0), axis=-1
+    )
     return mx.where(kept, logits, -mx.inf)
 
 
@@ -60,9 +62,12 @@ class Sampling:
             logits = repetition_penalty(logits, seen, self.repetition_penalty)
         if self.temperature > 0:
             logits = temperature(logits, self.temperature)
-        for rule, limit in ((top_k, self.top_k), (top_p, self.top_p), (min_p, self.min_p)):
-            if limit is not None:
-                logits = rule(logits, limit)
+        if self.top_k is not None:
+            logits = top_k(logits, self.top_k)
+        if self.top_p is not None:
+            logits = top_p(logits, self.top_p)
+        if self.min_p is not None:
+            logits = min_p(logits, self.min_p)
         return logits
 
     def draw(

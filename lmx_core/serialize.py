@@ -2,7 +2,8 @@
 
 import json
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin
 
@@ -27,7 +28,10 @@ class Problems(Exception):
         self.found = found
 
     def below(self, key: str) -> list[tuple[str, str]]:
-        return [(f"{key}{path if path.startswith('[') or not path else f'.{path}'}", message) for path, message in self.found]
+        return [
+            (f"{key}{path if path.startswith('[') or not path else f'.{path}'}", message)
+            for path, message in self.found
+        ]
 
 
 def structure(data: Any, cls: type[T], where: str, path: str = "", *, installed: bool = False) -> T:
@@ -66,8 +70,8 @@ def plain(instance: Any) -> Any:
             if value is not None or default is not None
         }
     if isinstance(instance, Mapping):
-        return {key: plain(value) for key, value in instance.items()}  # pyright: ignore[reportUnknownVariableType]
-    return [plain(value) for value in instance] if isinstance(instance, list | tuple) else instance  # pyright: ignore[reportUnknownVariableType]
+        return {key: plain(value) for key, value in instance.items()}
+    return [plain(value) for value in instance] if isinstance(instance, list | tuple) else instance
 
 
 def read_file(path: Path) -> dict[str, Any]:
@@ -87,7 +91,7 @@ def read_file(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is not valid {path.suffix[1:].upper()}: {error}") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path} holds a {type(data).__name__}; a config is a table of keys")
-    return data  # pyright: ignore[reportUnknownVariableType]
+    return data
 
 
 def to_toml(data: Mapping[str, Any]) -> str:
@@ -139,7 +143,7 @@ def _exactly(data: Any, kind: Any) -> Any:
 
 
 def _optional(converter: cattrs.Converter, kind: Any) -> Callable[[Any, Any], Any]:
-    inner = Union[tuple(choice for choice in get_args(kind) if choice is not type(None))]  # noqa: UP007
+    inner: Any = Union[tuple(choice for choice in get_args(kind) if choice is not type(None))]  # noqa: UP007
 
     def read(data: Any, _: Any) -> Any:
         if data is None or data == NONE:
@@ -157,8 +161,9 @@ def _items(converter: cattrs.Converter, kind: Any) -> Callable[[Any, Any], Any]:
             return _exactly(data, kind)
         values: list[Any] = []
         problems: list[tuple[str, str]] = []
-        for i, item in enumerate(data):  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
-            _collect(lambda item=item: values.append(converter.structure(item, get_args(kind)[0])), f"[{i}]", problems)
+        for i, item in enumerate(data):
+            with _collecting(problems, f"[{i}]"):
+                values.append(converter.structure(item, get_args(kind)[0]))
         if problems:
             raise Problems(*problems)
         return tuple(values)
@@ -171,9 +176,9 @@ def _component(data: Any) -> ComponentSpec:
         return data
     if isinstance(data, str):
         return ComponentSpec(data)
-    if not isinstance(data, Mapping) or not isinstance(data.get("name"), str):  # pyright: ignore[reportUnknownMemberType]
+    if not isinstance(data, Mapping) or not isinstance(data.get("name"), str):
         raise Problems(("", f'expected a component\'s name or {{ name = "...", its options }}, got {data!r}'))
-    options: dict[str, Any] = dict(data)  # pyright: ignore[reportUnknownArgumentType]
+    options: dict[str, Any] = dict(data)
     return ComponentSpec(options.pop("name"), options)
 
 
@@ -181,7 +186,7 @@ def _from_factory(data: Any) -> ModelConfig | None:
     """The model of a table with a `factory`: its other keys are the factory's arguments."""
     if not isinstance(data, Mapping) or "factory" not in data:
         return None
-    name, size, numbers = _parted(**data)  # pyright: ignore[reportUnknownArgumentType]
+    name, size, numbers = _parted(**data)
     if problems := argument_problems(name, size, numbers):
         raise Problems(*problems)
     try:
@@ -210,11 +215,12 @@ def _record(converter: cattrs.Converter, cls: type, installed: bool) -> Callable
             return data
         if not isinstance(data, Mapping):
             raise Problems(("", f"expected a table, got {data!r} ({type(data).__name__})"))
-        problems = [(key, _unknown(key, cls, fields)) for key in data if key not in fields]  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+        problems = [(key, _unknown(key, cls, fields)) for key in data if key not in fields]
         values: dict[str, Any] = {}
         for key, field in fields.items():
             if key in data:
-                _collect(lambda: values.update({key: _value(converter, field, data[key], installed)}), key, problems)  # pyright: ignore[reportUnknownArgumentType] # noqa: B023
+                with _collecting(problems, key):
+                    values[key] = _value(converter, field, data[key], installed)
             elif field.default is attrs.NOTHING:
                 problems.append((key, "is missing"))
         if problems:
@@ -230,7 +236,8 @@ def _record(converter: cattrs.Converter, cls: type, installed: bool) -> Callable
 def _value(converter: cattrs.Converter, field: "attrs.Attribute[Any]", data: Any, installed: bool) -> Any:
     if "kind" in field.metadata and isinstance(data, Mapping) and "name" not in data:
         data = {"name": as_spec(field.default).name, **data}  # options alone are the default component's
-    value = converter.structure(data, field.type)  # pyright: ignore[reportUnknownMemberType]
+    kind: Any = field.type
+    value = converter.structure(data, kind)
     if problem := field_problem(field, value):
         raise Problems(("", problem))
     if installed and isinstance(value, ComponentSpec) and "kind" in field.metadata:
@@ -238,9 +245,11 @@ def _value(converter: cattrs.Converter, field: "attrs.Attribute[Any]", data: Any
     return value
 
 
-def _collect(read: Callable[[], Any], key: str, problems: list[tuple[str, str]]) -> None:
+@contextmanager
+def _collecting(problems: list[tuple[str, str]], key: str) -> Generator[None, None, None]:
+    """Note what is wrong below `key`, and go on with the next one."""
     try:
-        read()
+        yield
     except Problems as found:
         problems += found.below(key)
     except LmxError as error:
@@ -248,5 +257,5 @@ def _collect(read: Callable[[], Any], key: str, problems: list[tuple[str, str]])
 
 
 def _unknown(key: str, cls: type, fields: Mapping[str, Any]) -> str:
-    near = did_you_mean(key, fields).replace("Did", "did").strip()
-    return f"unknown {'option' if cls.__name__.endswith('Options') else 'key'}; {near + ' ' if near else ''}({cls.__name__} has {', '.join(fields)})"
+    noun = "option" if cls.__name__.endswith("Options") else "key"
+    return f"unknown {noun}; {did_you_mean(key, fields).replace('Did', 'did')}({cls.__name__} has {', '.join(fields)})"

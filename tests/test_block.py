@@ -88,7 +88,9 @@ def test_a_position_that_would_be_ignored_is_refused(register):
     register(attention_registry, "mean", Mean)
     rotating = attrs.evolve(SMALL, attention="mean", position="rope")
     with pytest.raises(ConfigError) as refused:
-        LanguageModel(ModelConfig(block=SMALL, vocab_size=50, n_layers=4, block_configs=[SMALL, SMALL, SMALL, rotating]))
+        LanguageModel(
+            ModelConfig(block=SMALL, vocab_size=50, n_layers=4, block_configs=[SMALL, SMALL, SMALL, rotating])
+        )
     assert str(refused.value) == (
         "model.block_configs[3]: attention 'mean' takes no position; 'rope' provides a rotation. Set position = \"none\"."
     )
@@ -112,7 +114,9 @@ def test_the_position_reaches_a_mixer_by_either_way(register, position):
     register(attention_registry, "three", ThreeArguments)
     ours = randomise(LanguageModel(model(position=position)))
     theirs = LanguageModel(model(attention="three", position=position))
-    theirs.load_weights([(name.replace("attention.", "attention.inner."), w) for name, w in tree_flatten(ours.parameters())])
+    theirs.load_weights(
+        [(name.replace("attention.", "attention.inner."), w) for name, w in tree_flatten(ours.parameters())]
+    )
     close(theirs(TOKENS)[0], ours(TOKENS)[0], 0.0)
 
 
@@ -144,7 +148,10 @@ def test_layers_share_one_position():
     """A learned table exists, is counted and is saved once; blocks that ask for another theta get their own."""
     shared = LanguageModel(model(position="learned", n_layers=3))
     assert [name for name, _ in tree_flatten(shared.parameters()) if "position" in name] == ["positions.0.weight"]
-    blocks = [attrs.evolve(SMALL, position="rope", d_ff=d_ff, rope_theta=theta) for d_ff, theta in ((32, 1e4), (64, 1e4), (64, 500.0))]
+    blocks = [
+        attrs.evolve(SMALL, position="rope", d_ff=d_ff, rope_theta=theta)
+        for d_ff, theta in ((32, 1e4), (64, 1e4), (64, 500.0))
+    ]
     two = LanguageModel(ModelConfig(block=SMALL, vocab_size=50, n_layers=3, block_configs=blocks))
     assert len(two.positions) == 2
 

@@ -3,8 +3,7 @@
 import mlx.core as mx
 import pytest
 
-from lmx_core import LanguageModel, LmxError, generate, make_config, stream_generate
-from lmx_core import generation
+from lmx_core import LanguageModel, LmxError, generate, generation, make_config, stream_generate
 from lmx_core.testing import randomise
 
 PROMPT = [5, 9, 100, 7, 7, 250]

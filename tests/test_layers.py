@@ -53,7 +53,9 @@ def imports(file):
         if id(node) in for_checkers:
             continue
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("lmx_core"):
-            names = [f"{node.module}.{alias.name}" for alias in node.names] if node.module == "lmx_core" else [node.module]
+            names = (
+                [f"{node.module}.{alias.name}" for alias in node.names] if node.module == "lmx_core" else [node.module]
+            )
             yield from (name.split(".")[1] for name in names)
 
 
@@ -61,7 +63,9 @@ def test_every_file_has_its_layer():
     assert {part(file) for file in FILES} - {"__init__"} == set(LEVEL)
 
 
-@pytest.mark.parametrize("file", [file for file in FILES if part(file) != "__init__"], ids=lambda f: str(f.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "file", [file for file in FILES if part(file) != "__init__"], ids=lambda f: str(f.relative_to(ROOT))
+)
 def test_imports_point_down(file):
     own = part(file)
     for name in set(imports(file)) - {"__version__"}:
@@ -76,9 +80,18 @@ def test_the_plan_of_layers_would_notice():
 
 def test_no_name_of_a_component_is_compared():
     """`== "rope"` and `in ("rope", ...)` are questions for the object."""
-    names = "|".join(sorted({key.partition(".")[2] for key in BUILTIN if not key.startswith("command")}, key=len, reverse=True))
-    compared = re.compile(rf"""(?:[=!]=|\bin) *[(\[{{]?["'](?:{names})["']|["'](?:{names})["'] *(?:[=!]=|\bin\b)|case ["'](?:{names})["']""")
-    found = [f"{file.name}: {line.strip()}" for file in FILES for line in file.read_text().splitlines() if compared.search(line)]
+    names = "|".join(
+        sorted({key.partition(".")[2] for key in BUILTIN if not key.startswith("command")}, key=len, reverse=True)
+    )
+    compared = re.compile(
+        rf"""(?:[=!]=|\bin) *[(\[{{]?["'](?:{names})["']|["'](?:{names})["'] *(?:[=!]=|\bin\b)|case ["'](?:{names})["']"""
+    )
+    found = [
+        f"{file.name}: {line.strip()}"
+        for file in FILES
+        for line in file.read_text().splitlines()
+        if compared.search(line)
+    ]
     assert found == []
     assert compared.search('if config.position == "rope":')
     assert compared.search('if name in ("rope", "alibi"):')

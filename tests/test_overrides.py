@@ -19,7 +19,16 @@ def test_the_command_line_comes_last():
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("1", 1), ("1e-3", 1e-3), ("true", True), ("adamw", "adamw"), ('"7"', "7"), ("[1, 2]", [1, 2]), ("a=b", "a=b"), ("", "")],
+    [
+        ("1", 1),
+        ("1e-3", 1e-3),
+        ("true", True),
+        ("adamw", "adamw"),
+        ('"7"', "7"),
+        ("[1, 2]", [1, 2]),
+        ("a=b", "a=b"),
+        ("", ""),
+    ],
 )
 def test_values_are_toml_and_names_need_no_quotes(text, value):
     assert overridden({}, [f"a.b={text}"], {})[0] == {"a": {"b": value}}
@@ -32,7 +41,12 @@ def test_a_bare_name_gets_an_option():
 
 @pytest.mark.parametrize(
     ("assignment", "message"),
-    [("train.seed", "expected KEY=VALUE"), ("=3", "names no key"), ("train..seed=3", "names no key"), ("train.seed.x=3", "has no key 'x'")],
+    [
+        ("train.seed", "expected KEY=VALUE"),
+        ("=3", "names no key"),
+        ("train..seed=3", "names no key"),
+        ("train.seed.x=3", "has no key 'x'"),
+    ],
 )
 def test_what_is_no_assignment_is_refused(assignment, message):
     with pytest.raises(ConfigError, match=message):

@@ -7,8 +7,7 @@ import sys
 
 import pytest
 
-from lmx_core import attention_registry, ffn_registry, load_model, save_model, spec
-from lmx_core import LanguageModel, make_config
+from lmx_core import LanguageModel, attention_registry, ffn_registry, load_model, make_config, save_model, spec
 from lmx_core.errors import AmbiguousComponentError, ComponentError, ConfigError, UnknownComponentError
 from lmx_core.plugins import distributions
 from lmx_core.registry import forget, kinds, registry
@@ -166,7 +165,13 @@ def test_a_saved_model_says_what_it_needs(install, tmp_path, monkeypatch):
     model = LanguageModel(attrs.evolve(config, block=attrs.evolve(config.block, ffn=spec("relu2"))))
     save_model(model, tmp_path / "model")
     record = json.loads((tmp_path / "model" / "config.json").read_text())["components"]
-    assert {"kind": "ffn", "name": "relu2", "distribution": "acme-ffn", "version": "2.3", "entry_point": "acme_ffn:ReLU2"} in record
+    assert {
+        "kind": "ffn",
+        "name": "relu2",
+        "distribution": "acme-ffn",
+        "version": "2.3",
+        "entry_point": "acme_ffn:ReLU2",
+    } in record
     assert {"attention", "ffn", "norm", "position", "layout"} == {each["kind"] for each in record}
     load_model(tmp_path / "model")
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry != str(site)])
@@ -200,7 +205,9 @@ def test_every_public_name_can_be_imported():
         _ = lmx_core.Nonsense
 
 
-@pytest.mark.parametrize("kind", ["attention", "ffn", "norm", "position", "layout", "config", "dataset", "tokenizer", "command"])
+@pytest.mark.parametrize(
+    "kind", ["attention", "ffn", "norm", "position", "layout", "config", "dataset", "tokenizer", "command"]
+)
 def test_every_builtin_can_be_loaded(kind):
     for name in registry(kind).names():
         if registry(kind).find(name).dist == "lmx-core":

@@ -80,7 +80,13 @@ def counts(rule, row):
 @pytest.mark.parametrize("row", [0, 1])
 @pytest.mark.parametrize(
     "rule",
-    [Sampling(top_k=3), Sampling(top_k=5, temperature=0.7), Sampling(top_p=0.8), Sampling(min_p=0.1), Sampling(temperature=1.5)],
+    [
+        Sampling(top_k=3),
+        Sampling(top_k=5, temperature=0.7),
+        Sampling(top_p=0.8),
+        Sampling(min_p=0.1),
+        Sampling(temperature=1.5),
+    ],
     ids=str,
 )
 def test_draws_follow_the_renormalised_distribution(rule, row):
@@ -107,7 +113,8 @@ def test_temperature_zero_takes_the_likeliest():
 
 
 @pytest.mark.parametrize(
-    "bad", [{"temperature": -1.0}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.1}, {"min_p": -0.1}, {"repetition_penalty": 0.0}]
+    "bad",
+    [{"temperature": -1.0}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.1}, {"min_p": -0.1}, {"repetition_penalty": 0.0}],
 )
 def test_settings_outside_of_their_range_are_refused(bad):
     with pytest.raises(LmxError, match=next(iter(bad))):

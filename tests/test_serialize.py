@@ -34,7 +34,9 @@ CONFIGS = [
     ModelConfig(),
     make_config("llama", size="tiny"),
     make_config("gpt", size="tiny"),
-    ModelConfig(n_layers=2, block_configs=[BlockConfig(n_kv_heads=2), BlockConfig(attention=spec("x", a=[1, 2], b={"c": True}))]),
+    ModelConfig(
+        n_layers=2, block_configs=[BlockConfig(n_kv_heads=2), BlockConfig(attention=spec("x", a=[1, 2], b={"c": True}))]
+    ),
 ]
 
 
@@ -89,9 +91,18 @@ def test_every_problem_is_in_one_report(latent):
         ({"block": {"attention": {"window": 3}}}, "model.block.attention.window: unknown option; 'mha' has no options"),
         ({"block": {"attention": {"name": 3}}}, "model.block.attention: expected a component's name or { name"),
         ({"block": {"attention": 3}}, "model.block.attention: expected a component's name or { name"),
-        ({"block": {"attention": {"name": "mha", "window": 3}}}, "model.block.attention.window: unknown option; 'mha' has no"),
-        ({"block": {"attention": "slidng"}}, "model.block.attention: no attention named 'slidng'. Installed: gqa, mha, none."),
-        ({"block": {"ffn": {"name": "gated", "activation": "sillu"}}}, "model.block.ffn.activation: expected 'gelu' or"),
+        (
+            {"block": {"attention": {"name": "mha", "window": 3}}},
+            "model.block.attention.window: unknown option; 'mha' has no",
+        ),
+        (
+            {"block": {"attention": "slidng"}},
+            "model.block.attention: no attention named 'slidng'. Installed: gqa, mha, none.",
+        ),
+        (
+            {"block": {"ffn": {"name": "gated", "activation": "sillu"}}},
+            "model.block.ffn.activation: expected 'gelu' or",
+        ),
         ({"block_configs": [{}, {"d_modl": 3}]}, "model.block_configs[1].d_modl: unknown key; did you mean 'd_model'?"),
         ({"block_configs": 3}, "model.block_configs: expected a list of BlockConfig or none, got 3 (int)"),
         ({"factory": "lama"}, "model: no config named 'lama'. Did you mean 'llama'? Installed: gpt, llama."),

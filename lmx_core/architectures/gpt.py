@@ -1,8 +1,16 @@
 """GPT."""
 
 from lmx_core.config import BlockConfig, ModelConfig, spec
+from lmx_core.factories import with_sizes
 
 
+@with_sizes(
+    tiny={"vocab_size": 256, "d_model": 64, "n_heads": 4, "n_layers": 2, "max_seq_len": 256},
+    small={},
+    medium={"d_model": 1024, "n_heads": 16, "n_layers": 24},
+    large={"d_model": 1280, "n_heads": 20, "n_layers": 36},
+    xl={"d_model": 1600, "n_heads": 25, "n_layers": 48},
+)
 def gpt_config(
     *,
     vocab_size: int = 50_257,
@@ -28,12 +36,3 @@ def gpt_config(
         dropout=dropout,
     )
     return ModelConfig(block=block, vocab_size=vocab_size, n_layers=n_layers, tie_embeddings=tie_embeddings)
-
-
-gpt_config.sizes = {
-    "tiny": {"vocab_size": 256, "d_model": 64, "n_heads": 4, "n_layers": 2, "max_seq_len": 256},
-    "small": {},
-    "medium": {"d_model": 1024, "n_heads": 16, "n_layers": 24},
-    "large": {"d_model": 1280, "n_heads": 20, "n_layers": 36},
-    "xl": {"d_model": 1600, "n_heads": 25, "n_layers": 48},
-}

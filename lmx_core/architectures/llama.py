@@ -1,8 +1,23 @@
 """LLaMA."""
 
 from lmx_core.config import BlockConfig, ModelConfig
+from lmx_core.factories import with_sizes
 
 
+@with_sizes(
+    tiny={
+        "vocab_size": 256,
+        "d_model": 64,
+        "n_heads": 4,
+        "n_kv_heads": 2,
+        "n_layers": 2,
+        "d_ff": 128,
+        "max_seq_len": 256,
+    },
+    **{"7b": {"n_kv_heads": 32}},
+    **{"13b": {"d_model": 5120, "n_heads": 40, "n_kv_heads": 40, "n_layers": 40, "d_ff": 13_824}},
+    **{"70b": {"d_model": 8192, "n_heads": 64, "n_layers": 80, "d_ff": 28_672}},
+)
 def llama_config(
     *,
     vocab_size: int = 32_000,
@@ -32,11 +47,3 @@ def llama_config(
         dropout=dropout,
     )
     return ModelConfig(block=block, vocab_size=vocab_size, n_layers=n_layers, tie_embeddings=tie_embeddings)
-
-
-llama_config.sizes = {
-    "tiny": {"vocab_size": 256, "d_model": 64, "n_heads": 4, "n_kv_heads": 2, "n_layers": 2, "d_ff": 128, "max_seq_len": 256},
-    "7b": {"n_kv_heads": 32},
-    "13b": {"d_model": 5120, "n_heads": 40, "n_kv_heads": 40, "n_layers": 40, "d_ff": 13_824},
-    "70b": {"d_model": 8192, "n_heads": 64, "n_layers": 80, "d_ff": 28_672},
-}

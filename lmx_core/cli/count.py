@@ -21,7 +21,9 @@ def count(name: str, size: str | None, detail: bool, as_json: bool) -> None:
         import json
 
         parameters = {key: list(shape) for key, shape in shapes.items()}
-        click.echo(json.dumps({"total": model.count_parameters()} | ({"parameters": parameters} if detail else {}), indent=2))
+        click.echo(
+            json.dumps({"total": model.count_parameters()} | ({"parameters": parameters} if detail else {}), indent=2)
+        )
         return
     if detail:
         from math import prod

@@ -39,10 +39,10 @@ def _shown(fields: Mapping[str, Any], key: str) -> str:
 def _flat(table: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """Leaves with their paths; a component's name stands at the component's own."""
     if isinstance(table, dict):
-        for key, value in table.items():  # pyright: ignore[reportUnknownVariableType]
-            yield from _flat(value, path if key == "name" else f"{path}.{key}" if path else str(key))  # pyright: ignore[reportUnknownArgumentType]
+        for key, value in table.items():
+            yield from _flat(value, path if key == "name" else f"{path}.{key}" if path else str(key))
     elif isinstance(table, list):
-        for i, value in enumerate(table):  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+        for i, value in enumerate(table):
             yield from _flat(value, f"{path}[{i}]")
     else:
         yield path, table

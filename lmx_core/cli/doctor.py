@@ -23,8 +23,8 @@ def doctor(as_json: bool) -> None:
         click.echo(json.dumps({**facts, "problems": problems}, indent=2))
     else:
         for name, value in facts.items():
-            lines = value if isinstance(value, list) else [str(value)]  # pyright: ignore[reportUnknownVariableType]
-            for i, line in enumerate(lines):  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+            lines = value if isinstance(value, list) else [str(value)]
+            for i, line in enumerate(lines):
                 click.echo(f"{name if i == 0 else '':10}  {line}")
         click.echo("\n".join(f"problem: {problem}" for problem in problems) or "no problems")
     raise SystemExit(1 if problems else 0)

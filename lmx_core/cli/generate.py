@@ -7,10 +7,16 @@ import click
 @click.argument("model", metavar="RUN")
 @click.option("--prompt", default="def ", show_default=True)
 @click.option("--max-tokens", default=200, show_default=True, type=click.IntRange(min=1))
-@click.option("--temp", default=0.8, show_default=True, type=click.FloatRange(min=0), help="0 takes the likeliest token.")
+@click.option(
+    "--temp", default=0.8, show_default=True, type=click.FloatRange(min=0), help="0 takes the likeliest token."
+)
 @click.option("--top-k", type=click.IntRange(min=1), help="Draw from the k likeliest tokens.")
-@click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), help="Draw from the likeliest that reach this probability.")
-@click.option("--min-p", type=click.FloatRange(0, 1), help="Leave out what is less likely than this share of the likeliest.")
+@click.option(
+    "--top-p", type=click.FloatRange(0, 1, min_open=True), help="Draw from the likeliest that reach this probability."
+)
+@click.option(
+    "--min-p", type=click.FloatRange(0, 1), help="Leave out what is less likely than this share of the likeliest."
+)
 @click.option("--repetition-penalty", type=click.FloatRange(0, min_open=True), help="Above 1: repeat less.")
 @click.option("--seed", type=int, help="The same seed gives the same text.")
 def generate(

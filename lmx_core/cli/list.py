@@ -15,7 +15,11 @@ def list_components(kind: str | None, as_json: bool) -> None:
     known = kinds()
     if kind is not None and kind not in known:
         raise ConfigError(f"no kind of component named {kind!r}. {did_you_mean(kind, known)}Kinds: {', '.join(known)}.")
-    refs = [ref for each in ([kind] if kind else known) for ref in sorted(registry(each).refs(), key=lambda r: (r.name, r.dist))]
+    refs = [
+        ref
+        for each in ([kind] if kind else known)
+        for ref in sorted(registry(each).refs(), key=lambda r: (r.name, r.dist))
+    ]
     if as_json:
         import json
 

@@ -10,18 +10,31 @@ from lmx_core.cli.options import as_json
 
 @click.command()
 @click.argument("config", required=False, type=click.Path(path_type=Path))
-@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Override a key: --set train.max_steps=100")
-@click.option("--run-dir", type=click.Path(path_type=Path), help="Where the run goes; by default a new one under runs/.")
+@click.option(
+    "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Override a key: --set train.max_steps=100"
+)
+@click.option(
+    "--run-dir", type=click.Path(path_type=Path), help="Where the run goes; by default a new one under runs/."
+)
 @click.option("--force", is_flag=True, help="Replace the run directory if it exists.")
-@click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="Go on with a run from its last checkpoint.")
+@click.option(
+    "--resume", type=click.Path(path_type=Path), metavar="RUN", help="Go on with a run from its last checkpoint."
+)
 @as_json
 def train(
-    config: Path | None, assignments: tuple[str, ...], run_dir: Path | None, force: bool, resume: Path | None, as_json: bool
+    config: Path | None,
+    assignments: tuple[str, ...],
+    run_dir: Path | None,
+    force: bool,
+    resume: Path | None,
+    as_json: bool,
 ) -> None:
     """Train a model as a config file says, or go on with a run."""
-    if (config is None) == (resume is None):
-        raise click.UsageError("give a config file, or --resume RUN")
-    if resume is not None and (run_dir is not None or force):
+    if resume and config:
+        raise click.UsageError(
+            f"--resume {resume} goes on with that run's own config: leave out {config}, change keys with --set"
+        )
+    if resume and (run_dir is not None or force):
         raise click.UsageError("--resume goes on in the run's own directory: leave out --run-dir and --force")
     from lmx_core import backend
     from lmx_core.train import main
@@ -29,7 +42,12 @@ def train(
     _, problem = backend.blas()
     if problem:
         click.echo(f"Training will be slow. {problem}", err=True)
-    job = main.resumed(resume, assignments) if resume else main.started(config, assignments, run_dir, force)
+    if resume:
+        job = main.resumed(resume, assignments)
+    elif config:
+        job = main.started(config, assignments, run_dir, force)
+    else:
+        raise click.UsageError("give a config file, or --resume RUN")
     summary = _watched(job, as_json)
     if as_json:
         import json
@@ -64,7 +82,10 @@ def _report(job: Any, summary: dict[str, Any]) -> None:
     rows = [
         ("run", str(job.path)),
         ("model", f"{summary['parameters']:,} parameters"),
-        ("trained", f"{summary['step']:,} steps, {summary['tokens']:,} tokens in {timedelta(seconds=round(summary['seconds']))}"),
+        (
+            "trained",
+            f"{summary['step']:,} steps, {summary['tokens']:,} tokens in {timedelta(seconds=round(summary['seconds']))}",
+        ),
     ]
     if summary["tokens_per_second"]:
         rows.append(("speed", f"{summary['tokens_per_second']:,.0f} tokens/s"))

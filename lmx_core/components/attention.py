@@ -81,7 +81,7 @@ class MultiHeadAttention(GroupedQueryAttention):
         if config.n_kv_heads != config.n_heads:
             raise ConfigError(
                 f"attention 'mha' gives each of n_heads={config.n_heads} its own keys; "
-                f"n_kv_heads={config.n_kv_heads} needs attention = \"gqa\""
+                f'n_kv_heads={config.n_kv_heads} needs attention = "gqa"'
             )
         super().__init__(config)
 

@@ -6,7 +6,9 @@ import mlx.core as mx
 from mlx.core import array
 
 
-def attend(q: array, k: array, v: array, scale: float, allowed: array | None = None, bias: array | None = None) -> array:
+def attend(
+    q: array, k: array, v: array, scale: float, allowed: array | None = None, bias: array | None = None
+) -> array:
     """`softmax(scale * q k^T + bias) v`, (B, H, L, E); each key/value head serves `H / K` query heads in a row."""
     groups = q.shape[1] // k.shape[1]
     k, v = mx.repeat(k, groups, axis=1), mx.repeat(v, groups, axis=1)

@@ -78,7 +78,9 @@ def _held_out(tokenizer: Tokenizer, text: str) -> HeldOut:
     raw = as_bytes(text)
     tokens = _tokens(tokenizer, text)
     if len(tokens) < 2:
-        raise DataError(f"{len(raw)} bytes of held-out text are {len(tokens)} token; an evaluation needs 2. Give it more text.")
+        raise DataError(
+            f"{len(raw)} bytes of held-out text are {len(tokens)} token; an evaluation needs 2. Give it more text."
+        )
     return HeldOut(tokens=tokens, size=len(raw), sha256=hashlib.sha256(raw).hexdigest())
 
 

@@ -60,7 +60,7 @@ class PythonStdlib:
 
 
 def _paths(value: Any) -> Any:
-    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list | tuple) else value  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list | tuple) else value
 
 
 def _not_empty(instance: object, attribute: "attrs.Attribute[Any]", value: Sequence[Any]) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import mlx.core as mx
 from mlx import nn
 from mlx.core import array
+from mlx.nn.utils import value_and_grad
 from mlx.utils import tree_flatten
 
 from lmx_core.block import ConfigurableBlock
@@ -28,8 +29,13 @@ def close(a: array, b: array, tolerance: float = 1e-4) -> None:
     """Equal up to `tolerance`, absolute and relative to the largest number."""
     assert a.shape == b.shape, f"shapes {a.shape} and {b.shape}"
     a, b = a.astype(mx.float32), b.astype(mx.float32)
-    far = mx.abs(a - b).max().item() / max(1.0, mx.abs(b).max().item())
+    far = largest(a - b) / max(1.0, largest(b))
     assert far <= tolerance, f"differ by {far:.3g}, allowed {tolerance:g}"
+
+
+def largest(x: array) -> float:
+    found: Any = mx.abs(x).max().item()
+    return found
 
 
 def keeps_shape_and_dtype(make: Make) -> None:
@@ -130,10 +136,11 @@ def gradients_reach_everything(make: Make) -> None:
     x = subject.inputs()
     weights = mx.random.normal(subject(x).shape, key=mx.random.key(3))
     has_parameters = bool(tree_flatten(subject.module.trainable_parameters()))
-    gradients = nn.value_and_grad(subject.module, lambda: (subject(x) * weights).sum()) if has_parameters else None
-    for name, gradient in tree_flatten(gradients()[1]) if gradients else []:
+    gradients = value_and_grad(subject.module, lambda: (subject(x) * weights).sum()) if has_parameters else None
+    found: Any = tree_flatten(gradients()[1]) if gradients else []
+    for name, gradient in found:
         assert mx.isfinite(gradient).all().item(), f"the gradient of {name} is not finite"
-        assert mx.abs(gradient).max().item() > 0, f"no gradient reaches {name}"
+        assert largest(gradient) > 0, f"no gradient reaches {name}"
     if not subject.takes_tokens and not getattr(subject.module, "silent", False):
         reached = mx.grad(lambda x: (subject(x) * weights).sum())(x)
         assert (mx.abs(reached).max(axis=-1) > 0).all().item(), "no gradient reaches some positions of the input"
@@ -179,7 +186,7 @@ def accepts_zeros(make: Make) -> None:
 
 def offsets_continue(make: Make) -> None:
     """What an encoding does to tokens at an offset is what it does to them within the whole sequence."""
-    position = randomise(make())
+    position: Any = randomise(make())
     x = mx.random.normal((2, 20, SMALL.d_model), key=mx.random.key(1))
     q = mx.random.normal((2, SMALL.n_heads, 20, SMALL.head_dim), key=mx.random.key(2))
     k = mx.random.normal((2, SMALL.n_kv_heads, 20, SMALL.head_dim), key=mx.random.key(3))
@@ -191,17 +198,21 @@ def offsets_continue(make: Make) -> None:
             close(part, all_of_it[:, :, 13:], 1e-5)
         bias = position.bias(7, offset)
         if bias is not None:
-            close(mx.broadcast_to(bias, (2, *bias.shape[1:])), mx.broadcast_to(position.bias(20), (2, SMALL.n_heads, 20, 20))[:, :, 13:], 1e-5)
+            close(
+                mx.broadcast_to(bias, (2, *bias.shape[1:])),
+                mx.broadcast_to(position.bias(20), (2, SMALL.n_heads, 20, 20))[:, :, 13:],
+                1e-5,
+            )
 
 
 def tells_positions_apart(make: Make) -> None:
     """With the encoding, the order of the past makes a difference; to one block without any it makes none."""
-    position = randomise(make())
-    block = randomise(ConfigurableBlock(SMALL, position)).eval()
+    position: Any = randomise(make())
+    block: Any = randomise(ConfigurableBlock(SMALL, position)).eval()
     x = mx.random.normal((1, 12, SMALL.d_model), key=mx.random.key(1))
     swapped = x[:, mx.array([5, 1, 2, 3, 4, 0, *range(6, 12)])]
     last, other = (block(position.embed(tokens), "causal")[0][:, -1] for tokens in (x, swapped))
-    assert mx.abs(last - other).max().item() > 1e-4, "the order of the past makes no difference"
+    assert largest(last - other) > 1e-4, "the order of the past makes no difference"
 
 
 def config_round_trips(make: Make) -> None:

@@ -44,7 +44,8 @@ class Subject:
     """A module as a function of a batch of sequences: of tokens for a model, of vectors for a part of one."""
 
     def __init__(self, make: Make, seed: int = 0, dtype: mx.Dtype = mx.float32) -> None:
-        self.module = randomise(make(), seed).eval()
+        self.module: Any = randomise(make(), seed)
+        self.module.eval()
         self.module.set_dtype(dtype)
         self.dtype = dtype
         self.takes_tokens = isinstance(self.module, LanguageModel)

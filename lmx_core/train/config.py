@@ -1,6 +1,6 @@
 """What a training run is made of."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import attrs
 from attrs import validators
@@ -8,8 +8,9 @@ from attrs import validators
 from lmx_core.config import ComponentSpec, ModelConfig, exact_types, slot
 from lmx_core.data.corpus import DataConfig
 
-positive, not_negative = validators.gt(0), validators.ge(0)
-at_least_one = validators.ge(1)
+positive: Any = validators.gt(0)
+not_negative: Any = validators.ge(0)
+at_least_one: Any = validators.ge(1)
 
 
 @attrs.frozen(kw_only=True, field_transformer=exact_types)

@@ -56,7 +56,9 @@ class Job:
         room = settings.sample_tokens if limit is None else min(settings.sample_tokens, limit + 1 - len(prompt))
         if room < 1 or len(prompt) == 0:
             return ""
-        return decode(tokenizer, [*prompt, *generate(self.trainer.model, prompt, max_tokens=room, temperature=0.8, seed=0)])
+        return decode(
+            tokenizer, [*prompt, *generate(self.trainer.model, prompt, max_tokens=room, temperature=0.8, seed=0)]
+        )
 
 
 def started(file: Path, assignments: Sequence[str], run_dir: Path | None, force: bool) -> Job:
@@ -96,7 +98,9 @@ def _run_path(file: Path, run_dir: Path | None, force: bool) -> Path:
         paths = (Path("runs") / name for name in names)
         return next(path for path in paths if force or not path.exists())
     if run_dir.exists() and not force:
-        raise ConfigError(f"{run_dir} exists. Choose another --run-dir, go on with --resume {run_dir}, or replace it with --force.")
+        raise ConfigError(
+            f"{run_dir} exists. Choose another --run-dir, go on with --resume {run_dir}, or replace it with --force."
+        )
     if run_dir.exists() and any(run_dir.iterdir()) and not (run_dir / runs.CONFIG).exists():
         raise ConfigError(f"{run_dir} is not a run directory; --force does not replace it")
     return run_dir

@@ -5,6 +5,7 @@ from typing import Any
 import mlx.core as mx
 from mlx import nn
 from mlx.core import array
+from mlx.nn.losses import cross_entropy
 
 from lmx_core.shapes import Float, Int
 
@@ -14,7 +15,7 @@ def next_token_loss(
 ) -> tuple[Float[array, ""], dict[str, array]]:
     """Summed cross-entropy in nats, and what components reported in this pass, by `module.name`."""
     logits, _ = model(inputs)
-    nats = nn.losses.cross_entropy(logits.astype(mx.float32), targets, reduction="sum")
+    nats = cross_entropy(logits.astype(mx.float32), targets, reduction="sum")
     return nats, take_reports(model)
 
 

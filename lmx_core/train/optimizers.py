@@ -9,7 +9,7 @@ from mlx.core import array
 
 from lmx_core.train.config import TrainConfig
 
-share = [validators.ge(0), validators.lt(1)]
+share: Any = [validators.ge(0), validators.lt(1)]
 
 
 @attrs.frozen(kw_only=True)

@@ -87,7 +87,8 @@ def read_run(path: Path) -> RunConfig:
 
 def training_position(trainer: Trainer) -> dict[str, Any]:
     """What the next step depends on beside the parameters and the optimizer, and what the corpus must still be."""
-    high, low = mx.random.state[0].tolist()
+    state: Any = mx.random.state
+    high, low = state[0].tolist()
     return {
         "step": trainer.step,
         "samples": trainer.samples,

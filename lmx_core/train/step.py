@@ -56,7 +56,9 @@ class Step:
         (nats, reports), gradients = total
         norm = self._update(gradients, mx.array(1 / tokens))
         mx.eval(self.model.state, self.optimizer.state, norm, nats)
-        return {"loss": nats / tokens, "grad_norm": norm} | {key: value / len(batches) for key, value in reports.items()}
+        return {"loss": nats / tokens, "grad_norm": norm} | {
+            key: value / len(batches) for key, value in reports.items()
+        }
 
     def _gradients_of(self, inputs: array, targets: array) -> Any:
         parameters = self.model.trainable_parameters()

@@ -97,7 +97,7 @@ class Trainer:
         rate = self.schedule(self.step, self.progress)
         found = update([self._batch() for _ in range(self.config.grad_accumulation_steps)], rate)
         self.step += 1
-        values = {name: float(value.item()) for name, value in found.items()}
+        values: dict[str, Any] = {name: value.item() for name, value in found.items()}
         if not math.isfinite(values["loss"]):
             raise LmxError(
                 f"the loss is {values['loss']} at step {self.step}. A lower train.learning_rate (now {rate:.3g}) or a "

@@ -41,7 +41,10 @@ TOKENS = mx.random.randint(0, 256, (2, 48), key=mx.random.key(7))
 
 def renamed(weights, names):
     for ours, theirs in names.items():
-        weights = {key.replace(ours, theirs, 1) if key.startswith(ours) or f".{ours}" in key else key: value for key, value in weights.items()}
+        weights = {
+            key.replace(ours, theirs, 1) if key.startswith(ours) or f".{ours}" in key else key: value
+            for key, value in weights.items()
+        }
     return list(weights.items())
 
 

@@ -68,7 +68,9 @@ def test_count_needs_no_memory_for_the_weights(lmx, tmp_path):
         "import resource, sys; resource.setrlimit(resource.RLIMIT_DATA, (2 << 30, 2 << 30));"
         "from lmx_core.cli import main; sys.argv = ['lmx', 'count', 'llama', '--size', '70b', '--detail']; main()"
     )
-    done = subprocess.run([sys.executable, "-P", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
     lines = done.stdout.splitlines()
     assert lines[-1] == "68,976,648,192 parameters"
     assert lines[0].split() == ["embed.weight", "32000", "x", "8192", "262,144,000"]
@@ -188,7 +190,7 @@ def test_mlx_without_a_backend_says_what_to_install(tmp_path, arguments):
         (["train", "tiny.toml", "--set", "data.dataset=text", "--set", "data.dataset.paths=empty"], "empty"),
         (["train", "tiny.toml", "--set", "train.seq_len=100_000_000"], "seq_len=100000000 needs 100000001 tokens"),
         (["train", "--resume", "nowhere"], "nowhere is no run directory"),
-        (["train", "tiny.toml", "--resume", "nowhere"], "give a config file, or --resume RUN"),
+        (["train", "tiny.toml", "--resume", "nowhere"], "--resume nowhere goes on with that run's own config"),
         (["generate", "nowhere"], "nowhere is not a directory"),
         (["generate", "empty"], "empty holds neither a model"),
         (["generate", "x", "--temp", "-1"], "is not in the range"),

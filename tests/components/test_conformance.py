@@ -24,9 +24,16 @@ def block(**changes):
 
 
 BLOCKS = {
-    **{f"attention {name}": block(attention=name, **({"n_kv_heads": 4} if name == "mha" else {})) for name in core("attention")},
+    **{
+        f"attention {name}": block(attention=name, **({"n_kv_heads": 4} if name == "mha" else {}))
+        for name in core("attention")
+    },
     **{f"ffn {name}": block(ffn=name) for name in core("ffn")},
-    **{f"ffn {name} {act}": block(ffn=spec(name, activation=act)) for name in ("standard", "gated") for act in ("relu", "gelu_tanh")},
+    **{
+        f"ffn {name} {act}": block(ffn=spec(name, activation=act))
+        for name in ("standard", "gated")
+        for act in ("relu", "gelu_tanh")
+    },
     **{f"norm {name}": block(norm=name) for name in core("norm")},
     **{f"norm {name} with biases": block(norm=name, bias=True) for name in core("norm")},
     **{f"position {name}": block(position=name) for name in core("position")},

@@ -44,7 +44,11 @@ def train(folder):
     from lmx_core.train import main
 
     def run(*assignments, resume=None, run_dir=None, force=False, watchers=()):
-        job = main.resumed(resume, assignments) if resume else main.started(folder / "tiny.toml", assignments, run_dir, force)
+        job = (
+            main.resumed(resume, assignments)
+            if resume
+            else main.started(folder / "tiny.toml", assignments, run_dir, force)
+        )
         return job, job.run(watchers)
 
     return run

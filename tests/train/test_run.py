@@ -75,7 +75,9 @@ def test_a_resumed_run_is_the_same_run(train, compiled, accumulate):
     optimizer = [mx.load(str(model_directory(job.path) / "optimizer.safetensors")) for job in (straight, resumed)]
     assert equal(*optimizer)
     compared = [[line for line in lines(job.path) if "loss" in line] for job in (straight, resumed)]
-    assert [(line["step"], line["loss"]) for line in compared[0]] == [(line["step"], line["loss"]) for line in compared[1]]
+    assert [(line["step"], line["loss"]) for line in compared[0]] == [
+        (line["step"], line["loss"]) for line in compared[1]
+    ]
 
 
 def test_a_killed_run_goes_on_from_its_last_whole_checkpoint(train, folder):
@@ -286,6 +288,6 @@ def test_limits_of_the_process_are_back(folder):
 
 
 def test_jobs_know_their_prompt(train):
-    job, _ = train("train.max_steps=1", 'train.sample_prompt="a \'b\'"')
+    job, _ = train("train.max_steps=1", "train.sample_prompt=\"a 'b'\"")
     assert isinstance(job, main.Job)
     assert job.prompt == "'a '\"'\"'b'\"'\"''"

@@ -56,9 +56,7 @@ def build_blas() -> BuildBlas:
             }}
         """
         path.parent.mkdir(parents=True, exist_ok=True)
-        subprocess.run(
-            [compiler, "-shared", "-fPIC", "-o", path, "-x", "c", "-"], input=source, text=True, check=True
-        )
+        subprocess.run([compiler, "-shared", "-fPIC", "-o", path, "-x", "c", "-"], input=source, text=True, check=True)
         return path
 
     return build
