@@ -1,12 +1,10 @@
 """What a distribution can answer, as pluggy hooks."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import pluggy
 
-if TYPE_CHECKING:
-    from lmx_core.plugins import Ref
+from lmx_core.ref import Ref
 
 PROJECT = "lmx"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -14,5 +12,5 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
 @hookspec
-def lmx_components() -> "Sequence[Ref]":  # pyright: ignore[reportReturnType]
+def lmx_components() -> Sequence[Ref]:  # pyright: ignore[reportReturnType]
     """The components that this distribution offers."""

@@ -4,7 +4,6 @@
 """
 
 import functools
-import importlib
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,40 +12,14 @@ from typing import Any
 import attrs
 import pluggy
 
-from lmx_core import __version__, backend, hookspecs
+from lmx_core import __version__, hookspecs
 from lmx_core.builtin import BUILTIN
-from lmx_core.errors import BackendError, ComponentError
+from lmx_core.ref import Ref
 
 CORE = "lmx-core"
 GROUP = "lmx.components"
 KEY = re.compile(r"([a-z_]+)\.(\S+)")
 TARGET = re.compile(r"[\w.]+:\w+")
-
-
-@attrs.frozen(kw_only=True)
-class Ref:
-    """Where one component is found; nothing of it is imported before `load`."""
-
-    kind: str
-    name: str
-    target: str
-    """`module:attribute`."""
-    dist: str
-    version: str
-
-    def load(self) -> Any:
-        """The component itself. `ComponentError` when its distribution is broken."""
-        module, _, attribute = self.target.partition(":")
-        try:
-            with backend.explained():
-                return getattr(importlib.import_module(module), attribute)
-        except BackendError:
-            raise
-        except (Exception, SystemExit) as error:
-            raise ComponentError(
-                f"{self.kind}.{self.name} from {self.dist} {self.version} ({self.target}) could not be loaded: "
-                f"{type(error).__name__}: {error}. Other components are not affected; LMX_DISABLE={self.dist} hides this one."
-            ) from error
 
 
 @attrs.frozen(eq=False)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from lmx_core import plugins
 from lmx_core.errors import AmbiguousComponentError, ConfigError, UnknownComponentError
-from lmx_core.plugins import CORE, Ref
+from lmx_core.plugins import CORE
+from lmx_core.ref import Ref
 
 if TYPE_CHECKING:
     from lmx_core.protocols import Attention, FeedForward, Norm, Position

@@ -13,7 +13,7 @@ ROOT = Path(lmx_core.__file__).parent
 LAYERS = [
     ["errors", "shapes", "protocols"],
     ["backend", "files"],
-    ["config"],
+    ["config", "ref"],
     ["hookspecs", "builtin"],
     ["plugins"],
     ["registry"],

@@ -118,6 +118,6 @@ def _lmx() -> str:
     import os
     import shutil
 
-    if "UV" not in os.environ:
+    if "UV_RUN_RECURSION_DEPTH" not in os.environ:  # set by `uv run`
         return "lmx"
     return "uv run lmx" if shutil.which("uv") else "python3 -m uv run lmx"

@@ -20,7 +20,8 @@ def lmx(tmp_path):
 
     def run(*arguments, code=0, **environ):
         command = [sys.executable, "-P", "-m", "lmx_core", *map(str, arguments)]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, **environ})
+        inherited = {name: value for name, value in os.environ.items() if name != "UV_RUN_RECURSION_DEPTH"}
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={**inherited, **environ})
         assert done.returncode == code, done.stdout + done.stderr
         assert "Traceback" not in done.stderr
         return done.stdout if code == 0 else done.stderr
@@ -124,6 +125,8 @@ def test_train_then_generate_then_resume(lmx, tmp_path):
     suggested = [line.strip() for line in text.splitlines() if line.strip().startswith("lmx ")]
     assert suggested[0] == "lmx generate runs/a --prompt some --max-tokens 200"
     assert suggested[1] == "lmx train --resume runs/a --set train.max_steps=12"
+    text = lmx("train", "--resume", "runs/a", "--set", "train.max_steps=7", UV_RUN_RECURSION_DEPTH="1")
+    assert "uv run lmx generate runs/a" in text  # as it was started
 
 
 def test_generate_streams_from_a_saved_model(lmx, saved):

@@ -1,0 +1,153 @@
+"""Training and decoding of a 10.6M LLaMA in tokens/s: lmx, lmx with MLX's own BLAS, mlx-lm with lmx's BLAS.
+
+Each measurement is a process of its own; the sides take turns, and medians of the ratios round by round are printed.
+`python bench_speed.py [ROUNDS]`
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+SIZES = {"vocab_size": 256, "d_model": 320, "n_heads": 8, "n_kv_heads": 8, "n_layers": 8, "d_ff": 896}
+BATCH, LENGTH, PROMPT = 8, 256, 32
+SIDES = {"lmx": ("lmx", {}), "mlx-lm": ("mlx-lm", {}), "lmx, LMX_BLAS=none": ("lmx", {"LMX_BLAS": "none"})}
+
+
+def lmx_model():
+    from lmx_core import LanguageModel, make_config
+
+    return LanguageModel(make_config("llama", **SIZES, tie_embeddings=False))
+
+
+def mlx_lm_model():
+    from mlx_lm.models.llama import Model, ModelArgs
+
+    return Model(
+        ModelArgs(
+            model_type="llama",
+            hidden_size=SIZES["d_model"],
+            num_hidden_layers=SIZES["n_layers"],
+            intermediate_size=SIZES["d_ff"],
+            num_attention_heads=SIZES["n_heads"],
+            num_key_value_heads=SIZES["n_kv_heads"],
+            rms_norm_eps=1e-5,
+            vocab_size=SIZES["vocab_size"],
+            tie_word_embeddings=False,
+        )
+    )
+
+
+def lmx_step(model):
+    """lmx's own step."""
+    from lmx_core import build
+    from lmx_core.train.config import TrainConfig
+    from lmx_core.train.step import Step
+
+    config = TrainConfig(batch_size=BATCH, seq_len=LENGTH)
+    step = Step(model, build("optimizer", config.optimizer, config), config)
+    return lambda inputs, targets: step([(inputs, targets)], 1e-3)["loss"].item()
+
+
+def mlx_lm_step(model):
+    """The step of mlx-lm's trainer: its loss over tokens, compiled with the state, AdamW; clipping as lmx's step has."""
+    from functools import partial
+
+    import mlx.core as mx
+    from mlx import nn
+    from mlx import optimizers as optim
+
+    optimizer = optim.AdamW(learning_rate=1e-3, weight_decay=0.1, betas=[0.9, 0.95], bias_correction=True)
+    state = [model.state, optimizer.state, mx.random.state]
+
+    def loss(model, inputs, targets):
+        return nn.losses.cross_entropy(model(inputs), targets, reduction="mean")
+
+    @partial(mx.compile, inputs=state, outputs=state)
+    def step(inputs, targets):
+        value, gradients = nn.value_and_grad(model, loss)(model, inputs, targets)
+        gradients, _ = optim.clip_grad_norm(gradients, 1.0)
+        optimizer.update(model, gradients)
+        return value
+
+    def run(inputs, targets):
+        value = step(inputs, targets)
+        mx.eval(state, value)
+        return value.item()
+
+    return run
+
+
+def training(side, model, seconds):
+    import mlx.core as mx
+
+    step = lmx_step(model) if side == "lmx" else mlx_lm_step(model)
+    tokens = mx.random.randint(0, SIZES["vocab_size"], (BATCH, LENGTH + 1))
+    step(tokens[:, :-1], tokens[:, 1:])  # compiles
+    times = []
+    while sum(times) < seconds or len(times) < 2:
+        began = time.perf_counter()
+        step(tokens[:, :-1], tokens[:, 1:])
+        times.append(time.perf_counter() - began)
+    return BATCH * LENGTH / statistics.median(times)
+
+
+def decoding(side, model, seconds):
+    prompt = list(range(PROMPT))
+    if side == "lmx":
+        from lmx_core import stream_generate
+
+        stream = stream_generate(model, prompt, max_tokens=100_000, temperature=0.0)
+    else:
+        import mlx.core as mx
+        from mlx_lm.generate import generate_step
+
+        stream = generate_step(mx.array(prompt), model, max_tokens=100_000)
+    for _ in range(5):
+        next(stream)
+    began, drawn = time.perf_counter(), 0
+    while time.perf_counter() - began < seconds:
+        next(stream)
+        drawn += 1
+    return drawn / (time.perf_counter() - began)
+
+
+def measure(side, seconds):
+    """Tokens/s of both, in this process."""
+    import mlx.core as mx
+
+    mx.random.seed(0)
+    model = lmx_model() if side == "lmx" else mlx_lm_model()
+    mx.eval(model.parameters())
+    decoded = decoding(side, model.eval(), seconds / 3)
+    print(json.dumps({"training": training(side, model.train(), seconds), "decoding": decoded}))
+
+
+def main(rounds):
+    found = {name: [] for name in SIDES}
+    for i in range(rounds):
+        for name, (side, environ) in SIDES.items():
+            if i > 0 and "LMX_BLAS" in environ:
+                continue  # one round of the slow side tells enough
+            command = [sys.executable, "-P", __file__, "--measure", side]
+            done = subprocess.run(command, env=os.environ | environ, capture_output=True, text=True, check=True)
+            found[name].append(json.loads(done.stdout.splitlines()[-1]))
+            print(f"round {i + 1}  {name:20} {found[name][-1]}", file=sys.stderr, flush=True)
+    print(f"a LLaMA of 10.6M parameters, batch {BATCH} x {LENGTH}; tokens/s, medians of {rounds} interleaved rounds\n")
+    print(f"{'':22}{'training':>10}{'lmx is':>9}{'decoding':>11}{'lmx is':>9}")
+    for name, rows in found.items():
+        line = f"{name:22}"
+        for what, width in (("training", 10), ("decoding", 11)):
+            speed = statistics.median(row[what] for row in rows)
+            ratio = statistics.median(ours[what] / row[what] for ours, row in zip(found["lmx"], rows, strict=False))
+            line += f"{speed:{width},.1f}{ratio:8.2f}x"
+        print(line)
+
+
+if __name__ == "__main__":
+    if "--measure" in sys.argv:
+        measure(sys.argv[-1], 8.0)
+    else:
+        main(int(sys.argv[1]) if len(sys.argv) > 1 else 5)
