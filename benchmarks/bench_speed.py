@@ -13,7 +13,12 @@ import time
 
 SIZES = {"vocab_size": 256, "d_model": 320, "n_heads": 8, "n_kv_heads": 8, "n_layers": 8, "d_ff": 896}
 BATCH, LENGTH, PROMPT = 8, 256, 32
-SIDES = {"lmx": ("lmx", {}), "mlx-lm": ("mlx-lm", {}), "lmx, LMX_BLAS=none": ("lmx", {"LMX_BLAS": "none"})}
+SIDES = {
+    "lmx": ("lmx", {}),
+    "mlx-lm": ("mlx-lm", {}),
+    "limit of the memory": ("limit", {}),
+    "lmx, LMX_BLAS=none": ("lmx", {"LMX_BLAS": "none"}),
+}
 
 
 def lmx_model():
@@ -114,11 +119,31 @@ def decoding(side, model, seconds):
     return drawn / (time.perf_counter() - began)
 
 
+def reading(seconds):
+    """Tokens/s if decoding were nothing but a product of each weight matrix with a vector: their reading."""
+    import mlx.core as mx
+    from mlx.utils import tree_flatten
+
+    weights = [
+        weight for name, weight in tree_flatten(lmx_model().parameters()) if weight.ndim == 2 and "embed" not in name
+    ]
+    vectors = [mx.ones((1, weight.shape[1])) for weight in weights]
+    mx.eval(weights, vectors)
+    began, times = time.perf_counter(), 0
+    while time.perf_counter() - began < seconds:
+        mx.eval([vector @ weight.T for vector, weight in zip(vectors, weights, strict=True)])
+        times += 1
+    return times / (time.perf_counter() - began)
+
+
 def measure(side, seconds):
     """Tokens/s of both, in this process."""
     import mlx.core as mx
 
     mx.random.seed(0)
+    if side == "limit":
+        print(json.dumps({"decoding": reading(seconds / 3)}))
+        return
     model = lmx_model() if side == "lmx" else mlx_lm_model()
     mx.eval(model.parameters())
     decoded = decoding(side, model.eval(), seconds / 3)
@@ -140,6 +165,9 @@ def main(rounds):
     for name, rows in found.items():
         line = f"{name:22}"
         for what, width in (("training", 10), ("decoding", 11)):
+            if what not in rows[0]:
+                line += " " * (width + 9)
+                continue
             speed = statistics.median(row[what] for row in rows)
             ratio = statistics.median(ours[what] / row[what] for ours, row in zip(found["lmx"], rows, strict=False))
             line += f"{speed:{width},.1f}{ratio:8.2f}x"
