@@ -24,6 +24,7 @@ PYTHON = subprocess.run(
 ).stdout.strip()
 
 BLAS = {"requirements": ["lmx-blas[mkl]", "mlx[cpu]; sys_platform == 'linux'"], "tests": ["plugins/lmx-blas/tests"]}
+EXTRAS = PROJECT["project"]["optional-dependencies"]
 MATRIX = {
     "core": {"requirements": ["lmx-core[cpu]"], "tests": ["tests"]},
     "lmx-blas": BLAS,
@@ -81,10 +82,19 @@ def tests(session: nox.Session, what: str) -> None:
     session.run("pytest", *(session.posargs or MATRIX[what]["tests"]))
 
 
-@nox.session(python=PYTHON)
+@nox.session(python=PYTHON, reuse_venv=False)
 def lowest(session: nox.Session) -> None:
     """The lowest versions that the distributions declare."""
-    prepare(session, MATRIX["all"]["requirements"], "--resolution", "lowest-direct")
+    declared = [
+        *PROJECT["project"]["dependencies"],
+        *(each for extra in ("cpu", "plot", "tiktoken", "yaml") for each in EXTRAS[extra]),
+    ]
+    declared += tomllib.loads((ROOT / "plugins/lmx-blas/pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]["mkl"]
+    # --no-config: uv would read the constraints of pyproject.toml
+    prepare(session, [*MATRIX["all"]["requirements"], *declared], "--resolution", "lowest-direct", "--no-config")
+    session.run("uv", "pip", "freeze", external=True)
     session.run("pytest", *(session.posargs or MATRIX["all"]["tests"]))
 
 
