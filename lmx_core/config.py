@@ -2,12 +2,17 @@
 
 import types
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
 import attrs
 from attrs import validators
 
 from lmx_core.errors import ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    Field = attrs.Attribute[Any]
+else:
+    Field = attrs.Attribute  # older ones take no parameter when they run
 
 
 def type_problem(value: object, annotation: Any) -> str | None:
@@ -50,7 +55,7 @@ def _shortened(value: object, width: int = 60) -> str:
     return text if len(text) <= width else f"{text[: width - 3]}..."
 
 
-def field_problem(attribute: "attrs.Attribute[Any]", value: object) -> str | None:
+def field_problem(attribute: Field, value: object) -> str | None:
     """What is wrong with one field's value by its type and its own validator, or None."""
     if problem := type_problem(value, attribute.type):
         return problem
@@ -65,11 +70,11 @@ def field_problem(attribute: "attrs.Attribute[Any]", value: object) -> str | Non
     return None
 
 
-def exact_types(cls: type, fields: "list[attrs.Attribute[Any]]") -> "list[attrs.Attribute[Any]]":
+def exact_types(cls: type, fields: list[Field]) -> list[Field]:
     """A `field_transformer` that holds every field to its annotation, in Python as in a file."""
 
-    def checked(field: "attrs.Attribute[Any]") -> "attrs.Attribute[Any]":
-        def check(instance: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
+    def checked(field: Field) -> Field:
+        def check(instance: object, attribute: Field, value: object) -> None:
             if problem := field_problem(field, value):
                 raise ConfigError(f"{attribute.alias}: {problem}")
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 import attrs
 import cattrs
 
-from lmx_core.config import ComponentSpec, ModelConfig, as_spec, field_problem, type_problem
+from lmx_core.config import ComponentSpec, Field, ModelConfig, as_spec, field_problem, type_problem
 from lmx_core.errors import ConfigError, LmxError, did_you_mean, report
 from lmx_core.factories import argument_problems, make_config
 from lmx_core.registry import registry
@@ -233,7 +233,7 @@ def _record(converter: cattrs.Converter, cls: type, installed: bool) -> Callable
     return read
 
 
-def _value(converter: cattrs.Converter, field: "attrs.Attribute[Any]", data: Any, installed: bool) -> Any:
+def _value(converter: cattrs.Converter, field: Field, data: Any, installed: bool) -> Any:
     if "kind" in field.metadata and isinstance(data, Mapping) and "name" not in data:
         data = {"name": as_spec(field.default).name, **data}  # options alone are the default component's
     kind: Any = field.type

@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeVar
 import attrs
 from attrs import validators
 
-from lmx_core.config import exact_types
+from lmx_core.config import Field, exact_types
 from lmx_core.errors import CheckpointError, DataError
 from lmx_core.files import atomically
 
@@ -63,12 +63,12 @@ def _paths(value: Any) -> Any:
     return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list | tuple) else value
 
 
-def _not_empty(instance: object, attribute: "attrs.Attribute[Any]", value: Sequence[Any]) -> None:
+def _not_empty(instance: object, attribute: Field, value: Sequence[Any]) -> None:
     if not value:
         raise ValueError(f"must name a file, got {value!r}")
 
 
-def _texts(instance: object, attribute: "attrs.Attribute[Any]", value: Sequence[Any]) -> None:
+def _texts(instance: object, attribute: Field, value: Sequence[Any]) -> None:
     if wrong := [item for item in _paths(value) if not isinstance(item, str) or not item]:
         raise ValueError(f"expected texts that are not empty, got {wrong[0]!r}")
 

@@ -15,7 +15,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from lmx_core.config import exact_types
+from lmx_core.config import Field, exact_types
 from lmx_core.errors import CheckpointError, ConfigError, DataError, LmxError, did_you_mean
 from lmx_core.files import write_text
 from lmx_core.protocols import Tokenizer
@@ -104,7 +104,7 @@ GPT2_PATTERN = r"'(?:[sdmt]|ll|re|ve)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s
 """Contractions, words, numbers, signs, spaces; possessive, since backtracking over a long run overflows the stack."""
 
 
-def _special(instance: object, attribute: "attrs.Attribute[Any]", value: Mapping[Any, Any]) -> None:
+def _special(instance: object, attribute: Field, value: Mapping[Any, Any]) -> None:
     for text, token in value.items():
         if type(text) is not str or type(token) is not int:
             raise ValueError(f"a special token is a text and its id, got {text!r}: {token!r}")

@@ -33,7 +33,7 @@ def randomise(module: nn.Module, seed: int = 0) -> nn.Module:
 
     def draw(weight: array) -> array:
         noise = mx.random.normal(weight.shape, key=next(keys))
-        drawn = noise / weight.shape[-1] ** 0.5 if weight.ndim > 1 else weight + 0.3 * noise
+        drawn = noise / weight.shape[-1] ** 0.5 if weight.ndim > 1 else 1 + 0.3 * noise
         return drawn.astype(weight.dtype)
 
     module.update(tree_map(draw, module.parameters()))

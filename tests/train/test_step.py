@@ -1,0 +1,221 @@
+"""One update does what its options say, against the formulas written out."""
+
+import attrs
+import mlx.core as mx
+import numpy as np
+import pytest
+from mlx import nn
+from mlx.utils import tree_flatten
+
+from lmx_core import LanguageModel, ModelConfig, ffn_registry
+from lmx_core.construct import build
+from lmx_core.data.batches import Windows
+from lmx_core.testing import SMALL, randomise
+from lmx_core.testing.checks import close
+from lmx_core.train.config import TrainConfig
+from lmx_core.train.step import Step
+
+X, Y = (mx.random.randint(0, 50, (3, 12), key=mx.random.key(i)) for i in (1, 2))
+
+
+def model(**block):
+    return randomise(LanguageModel(ModelConfig(block=attrs.evolve(SMALL, **block), vocab_size=50, n_layers=2)))
+
+
+def step(net, **settings):
+    config = TrainConfig(**settings)
+    return Step(net.train(), build("optimizer", config.optimizer, config), config)
+
+
+def flat(net):
+    return {name: np.array(weight.astype(mx.float32)) for name, weight in tree_flatten(net.parameters())}
+
+
+def gradients(net):
+    def loss():
+        return nn.losses.cross_entropy(net(X)[0], Y, reduction="mean")
+
+    value, found = nn.value_and_grad(net, loss)()
+    return value.item(), {name: np.array(gradient) for name, gradient in tree_flatten(found)}
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_an_update_is_adamw(compiled):
+    """Clipped gradients, bias correction, decoupled decay, none of it on norms and biases: three steps in numpy."""
+    # rope: without it the keys' bias shifts all scores alike, and its gradient is rounding
+    net, twin = (model(bias=True, norm="layer_norm", position="rope") for _ in range(2))
+    update = step(net, compile=compiled, weight_decay=0.2, max_grad_norm=0.5)
+    first = second = None
+    for t, rate in enumerate((1e-2, 5e-3, 1e-3), start=1):
+        loss, found = gradients(twin)
+        norm = np.sqrt(sum((g**2).sum() for g in found.values()))
+        found = {name: g * min(1, 0.5 / norm) for name, g in found.items()}
+        first = (
+            {name: 0.1 * g + 0.9 * (first or {name: 0})[name] for name, g in found.items()}
+            if first
+            else {n: 0.1 * g for n, g in found.items()}
+        )
+        second = (
+            {name: 0.05 * g**2 + 0.95 * second[name] for name, g in found.items()}
+            if second
+            else {n: 0.05 * g**2 for n, g in found.items()}
+        )
+        weights = flat(twin)
+        for name, weight in weights.items():
+            decayed = weight * (1 - rate * 0.2) if weight.ndim > 1 else weight
+            moved = (first[name] / (1 - 0.9**t)) / (np.sqrt(second[name] / (1 - 0.95**t)) + 1e-8)
+            weights[name] = decayed - rate * moved
+        twin.load_weights([(name, mx.array(weight)) for name, weight in weights.items()])
+        metrics = update([(X, Y)], rate)
+        assert metrics["loss"].item() == pytest.approx(loss, abs=1e-5)
+        assert metrics["grad_norm"].item() == pytest.approx(norm, rel=1e-4)
+    for name, weight in flat(net).items():
+        assert np.abs(weight - flat(twin)[name]).max() < 1e-4, name
+
+
+def test_without_a_limit_gradients_are_left_alone():
+    """A limit below the norm, one far above it, and none."""
+    weights = []
+    for limit in (1e-3, 1e6, None):
+        net = model()
+        net.embed.weight = net.embed.weight * 10
+        step(net, max_grad_norm=limit, optimizer="adamw", weight_decay=0.0)([(X, Y)], 1e-3)
+        weights.append(flat(net)["embed.weight"])
+    assert np.array_equal(weights[1], weights[2])
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_half_precision_computes_in_half_and_keeps_whole_weights(compiled):
+    """bfloat16 changes the loss a little, never the type of parameters and optimizer; updates too small for it count."""
+    seen = []
+
+    @ffn_registry.register("spy")
+    class Spy(nn.Module):
+        def __init__(self, config):
+            super().__init__()
+            self.up = nn.Linear(config.d_model, config.d_model)
+
+        def __call__(self, x):
+            seen.append(x.dtype)
+            return self.up(x)
+
+    try:
+        whole, half = model(ffn="spy"), model(ffn="spy")
+        losses = [
+            step(net, dtype=dtype, compile=compiled)([(X, Y)], 1e-3)["loss"].item()
+            for net, dtype in ((whole, "float32"), (half, "bfloat16"))
+        ]
+    finally:
+        ffn_registry.unregister("spy")
+    assert {str(dtype) for dtype in seen} == {"mlx.core.float32", "mlx.core.bfloat16"}
+    assert losses[0] == pytest.approx(losses[1], rel=0.02)
+    assert losses[0] != losses[1]
+    assert {weight.dtype for _, weight in tree_flatten(half.parameters())} == {mx.float32}
+    before = flat(half)
+    step(half, dtype="bfloat16", weight_decay=0.0)([(X, Y)], 1e-6)
+    assert (
+        0
+        < np.abs(
+            flat(half)["head.weight" if "head.weight" in before else "embed.weight"] - before["embed.weight"]
+        ).max()
+        < 1e-5
+    )
+
+
+class Reporting(nn.Module):
+    """An FFN with an auxiliary loss and a statistic."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.up = nn.Linear(config.d_model, config.d_model)
+
+    def __call__(self, x):
+        self._report = {"balance_loss": mx.square(self.up.weight).sum(), "load": mx.array(0.25)}
+        return self.up(x)
+
+
+@pytest.fixture
+def reporting():
+    ffn_registry.register("reporting")(Reporting)
+    yield
+    ffn_registry.unregister("reporting")
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("pieces", [1, 3])
+def test_reports_are_added_once_and_shown(reporting, compiled, pieces):
+    """Each layer's auxiliary loss enters the gradient once, however the batch is cut; statistics only show."""
+    net, twin = model(ffn="reporting"), model(ffn="reporting")
+
+    def loss():
+        nats = nn.losses.cross_entropy(twin(X)[0], Y, reduction="mean")
+        return nats + sum(mx.square(layer.ffn.up.weight).sum() for layer in twin.layers)
+
+    _, found = nn.value_and_grad(twin, loss)()
+    norm = np.sqrt(sum((np.array(g) ** 2).sum() for _, g in tree_flatten(found)))
+    update = step(net, compile=compiled)
+    for _ in range(2):
+        batches = [(X[i : i + 3 // pieces], Y[i : i + 3 // pieces]) for i in range(0, 3, 3 // pieces)]
+        metrics = update(batches, 0.0)
+        assert metrics["grad_norm"].item() == pytest.approx(norm, rel=1e-4)
+        assert metrics["layers.0.ffn.load"].item() == pytest.approx(0.25)
+        expected = np.square(flat(net)["layers.1.ffn.up.weight"]).sum()
+        assert metrics["layers.1.ffn.balance_loss"].item() == pytest.approx(expected, rel=1e-5)
+    assert "_report" not in net.layers[0].ffn
+
+
+def test_frozen_parameters_stay():
+    net = model()
+    net.layers[0].freeze()
+    before = flat(net)
+    step(net)([(X, Y)], 1e-2)
+    after = flat(net)
+    assert {name for name in before if np.array_equal(before[name], after[name])} == {
+        n for n in before if n.startswith("layers.0.")
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("constant", [0.5, 1.0, 1.0, 1.0, 1.0]),
+        ("linear", [0.5, 1.0, 0.75, 0.5, 0.25]),
+        ("cosine", [0.5, 1.0, 0.8536, 0.5, 0.1464]),
+    ],
+)
+def test_schedules(name, expected):
+    """One step of warm-up of five, then down to nothing at the end."""
+    options = {} if name == "constant" else {"final_fraction": 0.0}
+    from lmx_core import spec
+
+    config = TrainConfig(max_steps=5, warmup_steps=1, learning_rate=1.0)
+    schedule = build("schedule", spec(name, **options), config)
+    assert [schedule(i, i / 5) for i in range(5)] == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_schedule_ends_at_its_final_fraction():
+    config = TrainConfig(max_steps=10, warmup_steps=0, learning_rate=2.0)
+    assert build("schedule", "cosine", config)(10, 1.0) == pytest.approx(0.2)
+    assert build("schedule", "linear", config)(0, 0.0) == pytest.approx(2.0)
+
+
+def test_windows_cover_an_epoch_once_and_come_in_another_order_next():
+    """Each epoch reads disjoint windows of the stream; a position alone says which."""
+    windows = Windows(np.arange(1000, dtype=np.uint16), 10, seed=3)
+    epochs = [windows.batch(start, len(windows)) for start in (0, len(windows))]
+    for inputs, targets in epochs:
+        assert (targets == inputs + 1).all()
+        assert len(np.unique(inputs)) == inputs.size
+    firsts = [inputs[:, 0].tolist() for inputs, _ in epochs]
+    assert sorted(firsts[0]) != firsts[0]
+    assert firsts[0] != firsts[1]
+    again = Windows(np.arange(1000, dtype=np.uint16), 10, seed=3).batch(7, 3)[0]
+    assert (again == epochs[0][0][7:10]).all()
+    other = Windows(np.arange(1000, dtype=np.uint16), 10, seed=4).batch(0, 5)[0]
+    assert not (other == epochs[0][0][:5]).all()
+
+
+def test_the_shortest_stream_is_one_window():
+    windows = Windows(np.arange(11, dtype=np.uint16), 10, seed=0)
+    assert windows.batch(5, 1)[1].tolist() == [list(range(1, 11))]
+    close(mx.array(windows.batch(0, 2)[0]), mx.array(windows.batch(4, 2)[0]), 0.0)
