@@ -4,9 +4,9 @@ import os
 import subprocess
 import sys
 
-import lmx_blas
 import pytest
 
+import lmx_blas
 from lmx_core import backend
 from lmx_core.errors import BackendError
 from lmx_core.train.step import DTYPES, compute_dtype
