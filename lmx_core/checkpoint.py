@@ -37,7 +37,7 @@ def load_model(path: str | Path) -> LanguageModel:
     """
     directory = model_directory(path)
     model = LanguageModel(read_config(directory))
-    _load_weights(model, directory / WEIGHTS)
+    load_weights(model, directory / WEIGHTS)
     model.eval()
     return model
 
@@ -95,7 +95,8 @@ def _components(config: Any) -> Iterator[tuple[str, ComponentSpec]]:
                 yield from _components(part)
 
 
-def _load_weights(model: LanguageModel, file: Path) -> None:
+def load_weights(model: LanguageModel, file: Path) -> None:
+    """Fill the model's parameters from a file that has exactly these; `CheckpointError` says what does not fit."""
     try:
         weights: dict[str, mx.array] = mx.load(str(file))  # pyright: ignore[reportAssignmentType]
     except (RuntimeError, OSError, ValueError) as error:

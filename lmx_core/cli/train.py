@@ -59,24 +59,27 @@ def train(
 
 
 def _watched(job: Any, quiet: bool) -> dict[str, Any]:
-    """Run the job under a live line; the first Ctrl-C ends it after a step, a second one at once."""
+    """Run the job under a live line. A first Ctrl-C (or SIGTERM) ends it after a step, a second one at once."""
     import signal
 
     from lmx_core.cli.live import LiveLine
 
     def interrupt(*_: Any) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number in before:
+            signal.signal(number, signal.default_int_handler)
         job.trainer.stop("interrupted")
 
-    before = signal.signal(signal.SIGINT, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with LiveLine(quiet) as line:
             return job.run([line])
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _report(job: Any, summary: dict[str, Any]) -> None:
+    import shlex
     from datetime import timedelta
 
     rows = [
@@ -102,7 +105,7 @@ def _report(job: Any, summary: dict[str, Any]) -> None:
     if summary.get("sample"):
         click.echo(f"\n--- sample {'-' * 59}\n{summary['sample']}\n{'-' * 70}")
     click.echo("\nNext:")
-    click.echo(f"  {_lmx()} generate {job.path} --prompt {job.prompt} --max-tokens 200")
+    click.echo(f"  {_lmx()} generate {job.path} --prompt {shlex.quote(summary['prompt'])} --max-tokens 200")
     click.echo(f"  {_lmx()} train --resume {job.path} --set train.max_steps={2 * summary['step']}{_longer(job)}")
     if (job.path / "loss.png").exists():
         click.echo(f"  look at {job.path / 'loss.png'}")

@@ -50,8 +50,8 @@ class TrainConfig:
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Precision of the forward and backward pass; parameters and optimizer stay in float32. `auto` is float32 on a CPU,
     where half precision is slow, and bfloat16 on a GPU."""
-    sample_prompt: str = "def "
-    """What the sample at the end of the run continues."""
+    sample_prompt: str | None = None
+    """What the sample at the end of the run continues; the beginning of the held-out text, unless given."""
     sample_tokens: int = attrs.field(default=200, validator=not_negative)
 
 

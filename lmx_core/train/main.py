@@ -1,7 +1,7 @@
 """A training job, from a config file or from a run that is to go on."""
 
+import itertools
 import json
-import shlex
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,13 +30,14 @@ class Job:
     def __init__(self, path: Path, config: RunConfig, corpus: Corpus) -> None:
         self.path, self.config, self.corpus = path, config, corpus
         mx.random.seed(config.train.seed)
+        self.prompt = self._prompt()
         self.directory = runs.RunDirectory(path, config)
         self.trainer = Trainer(LanguageModel(config.model), corpus, config.train, [self.directory])
 
-    @property
-    def prompt(self) -> str:
-        """The sample's prompt, as a shell reads it."""
-        return shlex.quote(self.config.train.sample_prompt)
+    def _prompt(self) -> list[int]:
+        """What the sample continues, as tokens: said before the training, not after it, if it has none."""
+        stated = self.config.train.sample_prompt
+        return self.corpus.glimpse.tokens[:8].tolist() if stated is None else self.corpus.tokenizer.encode(stated)
 
     def run(self, watchers: Sequence[Callback] = ()) -> dict[str, Any]:
         """Train; the summary, with a sample of text where the run came to its end."""
@@ -44,21 +45,19 @@ class Job:
         summary = self.trainer.run()
         if summary["stopped"] is None:
             summary |= {"sample": self._sample()}
-        summary |= {"run": str(self.path)}
+        summary |= {"run": str(self.path), "prompt": decode(self.corpus.tokenizer, self.prompt)}
         write_text(self.path / runs.SUMMARY, json.dumps(summary, indent=2))
         plot_run(self.directory.metrics, self.path / runs.CURVE)
         return summary
 
     def _sample(self) -> str:
-        settings, tokenizer = self.config.train, self.corpus.tokenizer
-        prompt = tokenizer.encode(settings.sample_prompt)
-        limit = self.trainer.model.longest()
-        room = settings.sample_tokens if limit is None else min(settings.sample_tokens, limit + 1 - len(prompt))
-        if room < 1 or len(prompt) == 0:
+        room = self.config.train.sample_tokens
+        if (limit := self.trainer.model.longest()) is not None:
+            room = min(room, limit + 1 - len(self.prompt))
+        if room < 1 or not self.prompt:
             return ""
-        return decode(
-            tokenizer, [*prompt, *generate(self.trainer.model, prompt, max_tokens=room, temperature=0.8, seed=0)]
-        )
+        drawn = generate(self.trainer.model, self.prompt, max_tokens=room, temperature=0.8, seed=0)
+        return decode(self.corpus.tokenizer, [*self.prompt, *drawn])
 
 
 def started(file: Path, assignments: Sequence[str], run_dir: Path | None, force: bool) -> Job:
@@ -93,17 +92,19 @@ def corpus_of(config: RunConfig) -> Corpus:
 
 def _run_path(file: Path, run_dir: Path | None, force: bool) -> Path:
     """The directory asked for, or the first free one named after the config file."""
-    if run_dir is None:
-        names = (file.stem if i == 1 else f"{file.stem}-{i}" for i in range(1, 1_000_000))
-        paths = (Path("runs") / name for name in names)
-        return next(path for path in paths if force or not path.exists())
-    if run_dir.exists() and not force:
+    if run_dir is None and not force:
+        names = itertools.chain([file.stem], (f"{file.stem}-{i}" for i in itertools.count(2)))
+        return next(path for name in names if not (path := Path("runs", name)).exists())
+    path = run_dir or Path("runs", file.stem)
+    if path.exists() and not force:
         raise ConfigError(
-            f"{run_dir} exists. Choose another --run-dir, go on with --resume {run_dir}, or replace it with --force."
+            f"{path} exists. Choose another --run-dir, go on with --resume {path}, or replace it with --force."
         )
-    if run_dir.exists() and any(run_dir.iterdir()) and not (run_dir / runs.CONFIG).exists():
-        raise ConfigError(f"{run_dir} is not a run directory; --force does not replace it")
-    return run_dir
+    if path.exists() and not (path / runs.CONFIG).exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise ConfigError(
+            f"{path} is not a run directory, so that --force does not replace it. Choose another --run-dir."
+        )
+    return path
 
 
 def _with_vocabulary(config: RunConfig, corpus: Corpus, stated: bool) -> Any:

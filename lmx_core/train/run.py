@@ -8,7 +8,7 @@ from typing import Any
 import mlx.core as mx
 from mlx.utils import tree_flatten, tree_unflatten
 
-from lmx_core.checkpoint import CHECKPOINTS, WEIGHTS, read_config, save_model
+from lmx_core.checkpoint import CHECKPOINTS, WEIGHTS, load_weights, read_config, save_model
 from lmx_core.data.tokenizers import save_tokenizer
 from lmx_core.errors import CheckpointError
 from lmx_core.files import atomically, write_text
@@ -115,8 +115,8 @@ def restore(trainer: Trainer, run: Path) -> None:
         raise CheckpointError(
             f"the corpus changed since {run} began: it was {position['corpus']}, now it is {trainer.corpus.fingerprint()}"
         )
-    trainer.model.load_weights(str(checkpoint / WEIGHTS))
+    load_weights(trainer.model, checkpoint / WEIGHTS)
     trainer.optimizer.state = tree_unflatten(list(state.items()))
     mx.random.seed(position["random"])  # a seed is the generator's key
     trainer.step, trainer.samples, trainer.seconds = (position[name] for name in ("step", "samples", "seconds"))
-    mx.eval(trainer.model.parameters(), trainer.optimizer.state)
+    mx.eval(trainer.optimizer.state)

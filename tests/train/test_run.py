@@ -14,7 +14,6 @@ from lmx_core import load_model
 from lmx_core.checkpoint import model_directory
 from lmx_core.data.tokenizers import load_tokenizer
 from lmx_core.errors import CheckpointError, ConfigError, DataError, LmxError
-from lmx_core.train import main
 from lmx_core.train.run import checkpoints
 from lmx_core.train.trainer import Callback
 
@@ -41,8 +40,8 @@ def test_a_run_directory_holds_everything(train):
     assert [line["val_bytes"] for line in logged if "val_bpb" in line] == [200, 200, 500]
     assert logged[-1]["val_bpb"] == summary["val_bpb"] == json.loads((job.path / "summary.json").read_text())["val_bpb"]
     assert [path.name for path in checkpoints(job.path)] == ["step-00000010", "step-00000020"]
-    assert summary["sample"].startswith("def ")
-    assert len(summary["sample"].encode()) >= 16
+    assert summary["sample"].startswith(summary["prompt"])
+    assert len(summary["sample"].encode()) >= 8 + 12
     model = load_model(job.path)
     tokens = mx.array([load_tokenizer(model_directory(job.path) / "tokenizer.json").encode("def f1(x)")])
     assert mx.array_equal(model(tokens)[0], job.trainer.model.eval()(tokens)[0]).item()
@@ -133,8 +132,12 @@ def test_each_run_has_a_directory_of_its_own(train, folder):
     assert lines(folder / "mine")[-1]["step"] == 1
     (folder / "other").mkdir()
     (folder / "other" / "thesis.txt").write_text("x")
-    with pytest.raises(ConfigError, match="other is not a run directory; --force does not replace it"):
-        train("train.max_steps=1", run_dir=folder / "other", force=True)
+    for wrong in (folder / "other", folder / "corpus.txt"):
+        with pytest.raises(ConfigError, match="is not a run directory, so that --force does not replace it"):
+            train("train.max_steps=1", run_dir=wrong, force=True)
+    (folder / "runs" / "tiny" / "config.toml").unlink()
+    with pytest.raises(ConfigError, match="is not a run directory"):
+        train("train.max_steps=1", force=True)
 
 
 def test_time_is_a_budget(train):
@@ -287,7 +290,13 @@ def test_limits_of_the_process_are_back(folder):
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 20_000
 
 
-def test_jobs_know_their_prompt(train):
-    job, _ = train("train.max_steps=1", "train.sample_prompt=\"a 'b'\"")
-    assert isinstance(job, main.Job)
-    assert job.prompt == "'a '\"'\"'b'\"'\"''"
+def test_the_sample_continues_what_is_asked_for(train):
+    """By default the beginning of the held-out text, whose characters every tokenizer knows."""
+    job, summary = train("train.max_steps=1", "data.tokenizer=chars")
+    assert summary["sample"].startswith(summary["prompt"])
+    with pytest.raises(DataError, match="have no token"):
+        train("train.max_steps=1", "data.tokenizer=chars", "train.sample_prompt=\u00e9")
+    assert len(list(job.path.parent.iterdir())) == 1
+    job, summary = train("train.max_steps=1", "train.sample_prompt=\"a 'b'\"")
+    assert summary["prompt"] == "a 'b'"
+    assert summary["sample"].startswith("a 'b'")
