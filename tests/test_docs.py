@@ -98,3 +98,30 @@ def test_changes_are_told():
     """A fragment is one line for people who use lmx."""
     for file in (ROOT / "changelog").glob("*.md"):
         assert len(file.read_text(encoding="utf-8").strip().splitlines()) == 1
+
+
+def test_the_page_of_configs_is_whole():
+    """Every key stands in docs/config.md with its default, and nothing else does."""
+    import attrs
+
+    from lmx_core.config import BlockConfig, ModelConfig
+    from lmx_core.data.corpus import DataConfig
+    from lmx_core.train.config import TrainConfig
+
+    text = (ROOT / "docs" / "config.md").read_text(encoding="utf-8")
+    sections = {"model": ModelConfig, "model.block": BlockConfig, "data": DataConfig, "train": TrainConfig}
+    for section, cls in sections.items():
+        table = text.split(f"## `[{section}]`")[1].split("\n## ")[0]
+        listed = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", table, re.M))
+        expected = {
+            field.alias: "a `BlockConfig`"
+            if field.alias == "block"
+            else "none"
+            if field.default is None
+            # as TOML writes it
+            else f'"{field.default}"'
+            if isinstance(field.default, str)
+            else str(field.default).lower()
+            for field in attrs.fields(cls)
+        }
+        assert listed == expected
