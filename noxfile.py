@@ -74,12 +74,18 @@ def imported(requirements: list[str]) -> str:
     return named(requirements)[0].replace("-", "_")
 
 
+def run_tests(session: nox.Session, folders: list[str]) -> None:
+    """All of them, or those that are named after `--`; options alone go with all."""
+    named_here = any(Path(each.partition("::")[0]).exists() for each in session.posargs)
+    session.run("pytest", *session.posargs, *([] if named_here else folders))
+
+
 @nox.session(python=PYTHON)
 @nox.parametrize("what", list(MATRIX))
 def tests(session: nox.Session, what: str) -> None:
     """Core alone, each plugin alone, everything together; from wheels, on the first Python >= 3.11 that uv finds."""
     prepare(session, MATRIX[what]["requirements"], "--constraint", "constraints.txt")
-    session.run("pytest", *(session.posargs or MATRIX[what]["tests"]))
+    run_tests(session, MATRIX[what]["tests"])
 
 
 @nox.session(python=PYTHON, reuse_venv=False)
@@ -95,14 +101,14 @@ def lowest(session: nox.Session) -> None:
     # --no-config: uv would read the constraints of pyproject.toml
     prepare(session, [*MATRIX["all"]["requirements"], *declared], "--resolution", "lowest-direct", "--no-config")
     session.run("uv", "pip", "freeze", external=True)
-    session.run("pytest", *(session.posargs or MATRIX["all"]["tests"]))
+    run_tests(session, MATRIX["all"]["tests"])
 
 
 @nox.session(python=["3.11", "3.12", "3.13", "3.14"])
 def pythons(session: nox.Session) -> None:
     """Everything together on every Python that is here."""
     prepare(session, MATRIX["all"]["requirements"])
-    session.run("pytest", *(session.posargs or MATRIX["all"]["tests"]))
+    run_tests(session, MATRIX["all"]["tests"])
 
 
 @nox.session(python=PYTHON)

@@ -246,14 +246,15 @@ def test_a_full_disk_keeps_the_checkpoint_before(train, folder):
     assert resumed.trainer.step == 20
 
 
-def test_ctrl_c_saves_and_says_how_to_go_on(folder, train):
-    """The first one ends the run after a step, with a checkpoint and exit code 130."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_saves_and_says_how_to_go_on(folder, train, number):
+    """The first one ends the run after a step, with a checkpoint and exit code 130; so does a polite kill."""
     command = [sys.executable, "-P", "-m", "lmx_core", "train", "tiny.toml", "--set", "train.max_steps=100000"]
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         metrics = folder / "runs" / "tiny" / "metrics.jsonl"
         while not (metrics.exists() and len(metrics.read_text().splitlines()) > 3):
             assert process.poll() is None, process.stderr.read()
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "train --resume runs/tiny" in out
