@@ -36,13 +36,11 @@ MATRIX = {
 
 
 def wheels(session: nox.Session) -> Path:
-    """Wheels of every distribution of the workspace, built anew."""
+    """Wheels of every distribution of the workspace, built anew, each from its sdist."""
     folder = Path(session.create_tmp(), "wheels")
     shutil.rmtree(folder, ignore_errors=True)
     for source in (ROOT, *sorted((ROOT / "plugins").iterdir())):
-        session.run(
-            "uv", "build", "--quiet", "--wheel", "--out-dir", str(folder), str(source), external=True, silent=True
-        )
+        session.run("uv", "build", "--quiet", "--out-dir", str(folder), str(source), external=True, silent=True)
     return folder
 
 

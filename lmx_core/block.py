@@ -7,6 +7,7 @@ from mlx import nn
 from mlx.core import array
 
 from lmx_core.components.attention import AttentionBase
+from lmx_core.components.caches import TokenCount
 from lmx_core.components.masks import Mask
 from lmx_core.components.positions import provided
 from lmx_core.config import BlockConfig
@@ -58,15 +59,22 @@ class ConfigurableBlock(nn.Module):
 
         def attention(h: array) -> array:
             nonlocal cache
-            y, cache = self.attention(h, mask, cache, **extra)
+            if isinstance(cache, TokenCount):
+                y, _ = self.attention(h, mask, None, **extra)
+            else:
+                y, cache = self.attention(h, mask, cache, **extra)
             return y
+
+        if isinstance(cache, TokenCount):
+            cache.offset += x.shape[1]
 
         x = self.layout(x, attention if _adds(self.attention) else None, self.ffn if _adds(self.ffn) else None)
         return x, cache
 
     def make_cache(self) -> Any:
         """An empty memory of the kind that the mixer reads."""
-        return self.attention.make_cache()
+        cache = self.attention.make_cache()
+        return TokenCount() if cache is None else cache
 
 
 def _adds(sublayer: Any) -> bool:

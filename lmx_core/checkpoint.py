@@ -11,9 +11,9 @@ import mlx.core as mx
 from lmx_core.config import ComponentSpec, ModelConfig
 from lmx_core.construct import filled
 from lmx_core.errors import CheckpointError, UnknownComponentError, report
-from lmx_core.files import atomically, write_text
+from lmx_core.files import atomically
 from lmx_core.model import LanguageModel, flat_parameters
-from lmx_core.registry import registry
+from lmx_core.registry import SESSION, registry
 from lmx_core.serialize import plain, structure
 
 WEIGHTS, CONFIG, CHECKPOINTS = "model.safetensors", "config.json", "checkpoints"
@@ -23,10 +23,10 @@ FORMAT = 1
 
 def save_model(model: LanguageModel, path: str | Path) -> None:
     """Write the model into the directory `path`, each file whole or not at all."""
-    with atomically(Path(path) / WEIGHTS) as temporary:
-        mx.save_safetensors(str(temporary), flat_parameters(model), {"format": "mlx"})
     record = {"lmx_format": FORMAT, "model": plain(model.config), "components": list(_provenance(model.config))}
-    write_text(Path(path) / CONFIG, json.dumps(record, indent=2))
+    with atomically(Path(path) / WEIGHTS) as weights, atomically(Path(path) / CONFIG) as config:
+        mx.save_safetensors(str(weights), flat_parameters(model), {"format": "mlx"})
+        config.write_text(json.dumps(record, indent=2), encoding="utf-8")
 
 
 def load_model(path: str | Path) -> LanguageModel:
@@ -58,20 +58,25 @@ def read_config(directory: Path) -> ModelConfig:
     file = directory / CONFIG
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
-        model, components, version = record["model"], record["components"], record["lmx_format"]
-    except (ValueError, KeyError, TypeError) as error:
+        model, version = record["model"], record["lmx_format"]
+        needs = [(each["kind"], each["name"], each["distribution"]) for each in record["components"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{file} is damaged or not lmx's ({type(error).__name__}: {error})") from None
     if version != FORMAT:
         raise CheckpointError(f"{file} has format {version!r}; this lmx reads format {FORMAT}. Update lmx-core.")
-    for component in components:
-        _must_be_installed(**component)
+    for kind, name, distribution in needs:
+        _must_be_installed(str(kind), str(name), str(distribution))
     return structure(model, ModelConfig, str(file), "model")
 
 
-def _must_be_installed(kind: str, name: str, distribution: str, **_: Any) -> None:
+def _must_be_installed(kind: str, name: str, distribution: str) -> None:
     try:
         registry(kind).find(name)
     except UnknownComponentError as error:
+        if distribution == SESSION:
+            raise CheckpointError(
+                f"{kind} {name!r} was registered by the program that saved the model. Register it before loading."
+            ) from None
         raise UnknownComponentError(kind, name, error.known, provider=distribution) from None
 
 

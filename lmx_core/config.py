@@ -33,7 +33,7 @@ def _matches(value: object, annotation: Any) -> bool:
     if origin is tuple and isinstance(value, tuple):
         return all(_matches(item, get_args(annotation)[0]) for item in value)
     if annotation is float:
-        return type(value) in (float, int)
+        return type(value) is float or (type(value) is int and abs(value) < 2**1023)
     if annotation in (int, bool, str):
         return type(value) is annotation
     return isinstance(value, origin or annotation)
@@ -84,6 +84,8 @@ def exact_types(cls: type, fields: list[Field]) -> list[Field]:
 
 
 def _frozen(value: Any) -> Any:
+    if isinstance(value, ComponentSpec):  # a part by name, as a file writes it
+        value = {"name": value.name, **value.options} if value.options else value.name
     if isinstance(value, Mapping):
         return types.MappingProxyType({key: _frozen(item) for key, item in value.items()})
     return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
@@ -92,7 +94,12 @@ def _frozen(value: Any) -> Any:
 def _thawed(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _thawed(item) for key, item in value.items()}
-    return tuple(map(_thawed, value)) if isinstance(value, tuple) else value
+    return list(map(_thawed, value)) if isinstance(value, tuple) else value
+
+
+def _no_name(instance: object, attribute: Field, value: Mapping[str, Any]) -> None:
+    if "name" in value:
+        raise ValueError(f"an option cannot be called 'name', which names the component; got {value['name']!r}")
 
 
 @attrs.frozen(field_transformer=exact_types)
@@ -100,10 +107,14 @@ class ComponentSpec:
     """A component by name, with the options meant for it. Plain data: the component need not be installed."""
 
     name: str
-    options: Mapping[str, Any] = attrs.field(factory=dict[str, Any], converter=_frozen, hash=False)
+    options: Mapping[str, Any] = attrs.field(factory=dict[str, Any], converter=_frozen, validator=_no_name, hash=False)
 
     def __reduce__(self) -> tuple[type["ComponentSpec"], tuple[str, dict[str, Any]]]:
-        return ComponentSpec, (self.name, _thawed(self.options))
+        return ComponentSpec, (self.name, self.thawed())
+
+    def thawed(self) -> dict[str, Any]:
+        """The options as dicts and lists of their own."""
+        return _thawed(self.options)
 
     def __str__(self) -> str:
         listed = ", ".join(f"{key}={value!r}" for key, value in self.options.items())
@@ -126,7 +137,7 @@ def slot(kind: str, default: str) -> Any:
 
 
 PRE_NORM, POST_NORM = ComponentSpec("pre_norm"), ComponentSpec("post_norm")
-at_least_one = validators.ge(1)
+at_least_one = [validators.ge(1), validators.lt(2**31)]
 
 
 @attrs.frozen(kw_only=True, init=False, field_transformer=exact_types)
@@ -145,8 +156,8 @@ class BlockConfig:
     d_model: int = attrs.field(default=512, validator=at_least_one)
     """Width of the residual stream."""
     n_heads: int = attrs.field(default=8, validator=at_least_one)
-    _n_kv_heads: int | None = attrs.field(default=None, validator=validators.optional(at_least_one))
-    _head_dim: int | None = attrs.field(default=None, validator=validators.optional(at_least_one))
+    _n_kv_heads: int | None = attrs.field(default=None, validator=validators.optional(validators.and_(*at_least_one)))
+    _head_dim: int | None = attrs.field(default=None, validator=validators.optional(validators.and_(*at_least_one)))
     d_ff: int = attrs.field(default=2048, validator=at_least_one)
     """Width inside the FFN."""
     bias: bool = True

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 
 class LmxError(Exception):
@@ -26,7 +27,10 @@ class UnknownComponentError(ComponentError, LookupError):
         else:
             way_out = f"{did_you_mean(name, names)}Installed: {', '.join(names) or 'none'}."
         super().__init__(f"no {kind} named {name!r}. {way_out}")
-        self.kind, self.name, self.known = kind, name, names
+        self.kind, self.name, self.known, self.provider = kind, name, names, provider
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.kind, self.name, self.known, self.provider)
 
 
 class AmbiguousComponentError(ComponentError, LookupError):
@@ -36,6 +40,10 @@ class AmbiguousComponentError(ComponentError, LookupError):
         owners = sorted(dists)
         qualified = ", ".join(f"{dist}/{name}" for dist in owners)
         super().__init__(f"{kind} {name!r} is provided by {' and '.join(owners)}. Write one of: {qualified}.")
+        self.kind, self.name, self.dists = kind, name, owners
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.kind, self.name, self.dists)
 
 
 class DataError(LmxError):

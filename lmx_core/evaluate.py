@@ -8,27 +8,25 @@ import mlx.core as mx
 import numpy as np
 from mlx import nn
 from mlx.core import array
-from mlx.nn.losses import cross_entropy
 
 from lmx_core.data.batches import Tokens
 from lmx_core.data.corpus import HeldOut
+from lmx_core.model import evaluating
+from lmx_core.objective import next_token_loss
 
 
-def total_nats(model: nn.Module, tokens: Tokens, seq_len: int, batch_size: int) -> float:
+def total_nats(model: nn.Module, tokens: Tokens, seq_len: int, batch_size: int, compile: bool = True) -> float:  # noqa: A002
     """Summed cross-entropy of every token but the first, in windows of `seq_len` that start without context."""
 
-    def nats(inputs: array, targets: array) -> array:
-        logits, _ = model(inputs)
-        return cross_entropy(logits.astype(mx.float32), targets, reduction="sum")
+    def loss(inputs: array, targets: array) -> array:
+        return next_token_loss(model, inputs, targets)[0]
 
-    training = model.training
-    model.eval()
-    compiled: Any = mx.compile(nats, inputs=[model.state])
-    total = 0.0
-    for inputs, targets in _batches(tokens, seq_len, batch_size):
-        total += compiled(mx.array(inputs), mx.array(targets)).item()
-    model.train(training)
-    return total
+    nats: Any = mx.compile(loss, inputs=[model.state]) if compile else loss
+    with evaluating(model):
+        return sum(
+            nats(mx.array(inputs), mx.array(targets)).item()
+            for inputs, targets in _batches(tokens, seq_len, batch_size)
+        )
 
 
 def _batches(tokens: Tokens, seq_len: int, batch_size: int) -> Iterator[tuple[Any, Any]]:
@@ -41,8 +39,18 @@ def _batches(tokens: Tokens, seq_len: int, batch_size: int) -> Iterator[tuple[An
         yield inputs[None, whole:], targets[None, whole:]
 
 
-def evaluate(model: nn.Module, held_out: HeldOut, seq_len: int, batch_size: int = 16) -> dict[str, float]:
+def evaluate(
+    model: nn.Module,
+    held_out: HeldOut,
+    seq_len: int,
+    batch_size: int = 16,
+    compile: bool = True,  # noqa: A002
+) -> dict[str, float]:
     """`val_loss` in nats a token, `val_bpb` in bits per byte of text, over `val_bytes` of it."""
-    nats = total_nats(model, held_out.tokens, seq_len, batch_size)
+    nats = total_nats(model, held_out.tokens, seq_len, batch_size, compile)
     bits = nats / math.log(2)
-    return {"val_loss": nats / (len(held_out.tokens) - 1), "val_bpb": bits / held_out.size, "val_bytes": held_out.size}
+    return {
+        "val_loss": nats / (len(held_out.tokens) - 1),
+        "val_bpb": bits / held_out.scored,
+        "val_bytes": held_out.size,
+    }

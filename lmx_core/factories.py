@@ -48,4 +48,14 @@ def argument_problems(name: str, size: str | None, numbers: Mapping[str, Any]) -
             problem = f"unknown argument. {did_you_mean(key, parameters)}({name} has {', '.join(parameters)})"
             problem = None if takes_any else problem
         problems += [(key, problem)] if problem else []
-    return problems
+    given = {**(sizes.get(size) or {}), **numbers}
+    return problems + [
+        (key, "is missing") for key, each in parameters.items() if _is_required(each) and key not in given
+    ]
+
+
+def _is_required(parameter: inspect.Parameter) -> bool:
+    return parameter.default is parameter.empty and parameter.kind in (
+        parameter.KEYWORD_ONLY,
+        parameter.POSITIONAL_OR_KEYWORD,
+    )

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import uuid
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,7 +16,7 @@ def atomically(path: Path) -> Generator[Path, None, None]:
 
     A failure removes it again, so that what was at `path` stays whole; `CheckpointError` says what went wrong.
     """
-    temporary = path.with_name(f".{path.stem}-{os.getpid()}.tmp{path.suffix}")
+    temporary = path.with_name(f".{path.stem}-{uuid.uuid4().hex[:12]}.tmp{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary

@@ -7,7 +7,7 @@ import mlx.core as mx
 from mlx.core import array
 
 from lmx_core.errors import ConfigError
-from lmx_core.model import LanguageModel
+from lmx_core.model import LanguageModel, evaluating
 from lmx_core.sampling import Sampling
 
 PREFILL = 512
@@ -32,22 +32,27 @@ def stream_generate(
     """Tokens as they are drawn, at most `max_tokens`, ending before one of `stop`.
 
     `sampling` holds the fields of `Sampling` (temperature, top_k, top_p, min_p, repetition_penalty). With a `seed` the
-    same call draws the same tokens. A `cache` continues what it holds; afterwards it holds all but the last token drawn.
+    same prompt draws the same tokens. A `cache` continues what it holds; afterwards it holds all before the last token
+    drawn, a stop token included, also where the stream was left early.
     """
     tokens = _checked(model, prompt)
     rule = Sampling(**sampling)
     if max_tokens < 1:
         raise ConfigError(f"max_tokens={max_tokens}: it must be at least 1")
+    memory = model.make_cache() if cache is None else cache
     limit = model.longest()
-    if limit is not None and len(tokens) + max_tokens - 1 > limit:
+    seen = max((layer.offset for layer in memory), default=0)
+    if limit is not None and seen + len(tokens) + max_tokens - 1 > limit:
         raise ConfigError(
-            f"{len(tokens)} prompt tokens and max_tokens={max_tokens} do not fit the model's max_seq_len={limit}; "
-            f"at most {max(limit + 1 - len(tokens), 0)} can follow"
+            f"{seen + len(tokens)} tokens and max_tokens={max_tokens} do not fit the model's max_seq_len={limit}; "
+            f"at most {max(limit + 1 - seen - len(tokens), 0)} can follow"
         )
-    return _decode(model, tokens, rule, max_tokens, stop, seed, model.make_cache() if cache is None else cache)
+    return _decode(model, tokens, rule, max_tokens, stop, seed, memory)
 
 
 def _checked(model: LanguageModel, prompt: Sequence[int]) -> list[int]:
+    if isinstance(prompt, str):
+        raise ConfigError(f"the prompt is a text, {prompt[:20]!r}; give its tokens: tokenizer.encode(...)")
     tokens = [int(token) for token in prompt]
     vocab_size = model.config.vocab_size
     if not tokens:
@@ -66,36 +71,43 @@ def _decode(
     seed: int | None,
     cache: Sequence[Any],
 ) -> Iterator[int]:
-    keys = None if seed is None else iter(mx.random.split(mx.random.key(seed), max_tokens))
+    key = None if seed is None else mx.random.key(seed)
     seen = mx.zeros((1, model.config.vocab_size), mx.bool_)
     if rule.repetition_penalty is not None:
         seen[:, mx.array(prompt)] = True
 
     def draw(tokens: array) -> array:
-        logits, _ = model(tokens, cache=cache)
-        drawn = rule.draw(logits[:, -1], seen, None if keys is None else next(keys))
+        nonlocal key
+        with evaluating(model):
+            logits, _ = model(tokens, cache=cache)
+        now = None
+        if key is not None:
+            key, now = mx.random.split(key)
+        drawn = rule.draw(logits[:, -1], seen, now)
         if rule.repetition_penalty is not None:
             seen[:, drawn] = True
+        mx.async_eval(drawn)
         return drawn
 
-    training = model.training
-    model.eval()
-    try:
-        *chunks, last = (prompt[i : i + PREFILL] for i in range(0, len(prompt), PREFILL))
-        for chunk in chunks:
+    *chunks, last = (prompt[i : i + PREFILL] for i in range(0, len(prompt), PREFILL))
+    for chunk in chunks:
+        with evaluating(model):
             model(mx.array([chunk]), cache=cache)
-            mx.eval([memory.state for memory in cache if memory is not None])
-        token = draw(mx.array([last]))
-        mx.async_eval(token)
-        for left in range(max_tokens - 1, -1, -1):
-            following = draw(token[:, None]) if left else None  # runs while this token is read
-            if following is not None:
-                mx.async_eval(following)
-            drawn: Any = token.item()
+        mx.eval([memory.state for memory in cache])
+    token = draw(mx.array([last]))
+    for left in range(max_tokens - 1, -1, -1):
+        marks = [memory.checkpoint() for memory in cache]
+        following = draw(token[:, None]) if left else None  # runs while this token is read
+        drawn: Any = token.item()
+        read_on = False
+        try:
             if drawn in stop:
                 return
             yield drawn
-            if following is not None:
-                token = following
-    finally:
-        model.train(training)
+            read_on = True
+        finally:
+            if not read_on:  # the token that was fed ahead is taken back
+                for memory, mark in zip(cache, marks, strict=True):
+                    memory.restore(mark)
+        if following is not None:
+            token = following

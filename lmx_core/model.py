@@ -1,6 +1,7 @@
 """The one language model: embedding, blocks, norm, head."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from math import prod
 from typing import Any
 
@@ -9,6 +10,7 @@ from mlx.core import array
 from mlx.utils import tree_flatten
 
 from lmx_core.block import ConfigurableBlock
+from lmx_core.components.embedding import Embedding
 from lmx_core.components.masks import CAUSAL
 from lmx_core.config import BlockConfig, ModelConfig
 from lmx_core.construct import build, filled
@@ -17,6 +19,7 @@ from lmx_core.registry import registry
 from lmx_core.shapes import Float, Int
 
 READ_BY_POSITIONS = ("d_model", "n_heads", "head_dim", "rope_theta", "max_seq_len")
+"""What a position may depend on; layers that differ in other numbers share it."""
 
 
 class LanguageModel(nn.Module):
@@ -28,23 +31,25 @@ class LanguageModel(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.embed = nn.Embedding(config.vocab_size, config.block.d_model)
+        self.embed = Embedding(config.vocab_size, config.block.d_model)
         self.dropout = nn.Dropout(config.block.dropout)
-        shared: dict[Any, Any] = {}
+        shared: list[tuple[Any, Any]] = []
         self.layers = [self._layer(i, shared) for i in range(config.n_layers)]
-        self.positions = list(shared.values())
+        self.positions = [position for _, position in shared]
         if not self.layers[-1].layout.normalised:
             self.norm = build("norm", config.block.norm, config.block)
         if not config.tie_embeddings:
             self.head = nn.Linear(config.block.d_model, config.vocab_size, bias=False)
 
-    def _layer(self, i: int, shared: dict[Any, Any]) -> ConfigurableBlock:
+    def _layer(self, i: int, shared: list[tuple[Any, Any]]) -> ConfigurableBlock:
         block = self.config.get_block_config(i)
         try:
             key = _position_key(block)
-            if key not in shared:
-                shared[key] = build("position", block.position, block)
-            return ConfigurableBlock(block, shared[key])
+            found = [position for other, position in shared if other == key]
+            if not found:
+                found = [build("position", block.position, block)]
+                shared.append((key, *found))
+            return ConfigurableBlock(block, found[0])
         except ConfigError as error:
             where = "model.block" if self.config.block_configs is None else f"model.block_configs[{i}]"
             raise ConfigError(f"{where}: {error}") from None
@@ -74,11 +79,30 @@ class LanguageModel(nn.Module):
 
     def longest(self) -> int | None:
         """The most tokens that its positions can place, or None where there is no limit."""
-        return min((limit for position in self.positions if (limit := position.limit) is not None), default=None)
+        limits = [getattr(position, "limit", None) for position in self.positions]
+        return min((limit for limit in limits if limit is not None), default=None)
+
+    def room_after(self, prompt: int, wanted: int) -> int:
+        """How many of the wanted tokens can follow a prompt of so many; at least 1, which says what is wrong."""
+        limit = self.longest()
+        return wanted if limit is None else max(min(wanted, limit + 1 - prompt), 1)
 
     def count_parameters(self) -> int:
         """Numbers that are trained or loaded; tied ones count once."""
         return sum(prod(shape) for shape in parameter_shapes(self).values())
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Generator[None, None, None]:
+    """Dropout off, and back as it was."""
+    training = model.training
+    if training:  # a walk over all modules, too much for each token of a model that is in this mode anyway
+        model.eval()
+    try:
+        yield
+    finally:
+        if training:
+            model.train()
 
 
 def flat_parameters(model: nn.Module) -> dict[str, array]:

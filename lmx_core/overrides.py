@@ -43,7 +43,7 @@ def _value(text: str) -> Any:
     """A TOML value where it is one, and else the text itself, so that a name needs no quotes."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text
 
 

@@ -42,7 +42,7 @@ def manager() -> pluggy.PluginManager:
     """Every installed distribution as a plugin, blocked ones left out."""
     plugins = pluggy.PluginManager(hookspecs.PROJECT)
     plugins.add_hookspecs(hookspecs)
-    for name in _names("LMX_DISABLE"):
+    for name in _names("LMX_DISABLE") - {CORE}:
         plugins.set_blocked(name)
     for distribution in (_core(), *_installed()):
         plugins.register(distribution, distribution.name)
@@ -78,7 +78,11 @@ def _distribution(name: str, version: str, entries: Iterable[tuple[str, str]]) -
     problems: list[str] = []
     for key, target in entries:
         match = KEY.fullmatch(key)
-        if match and TARGET.fullmatch(target):
+        if key in BUILTIN and name != CORE:
+            problems.append(
+                f"{name}: entry point {key} has one of core's names and is left out. Its author must rename it."
+            )
+        elif match and TARGET.fullmatch(target):
             found.append(Ref(kind=match[1], name=match[2], target=target, dist=name, version=version))
         else:
             problems.append(

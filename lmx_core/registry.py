@@ -49,7 +49,7 @@ class Registry(Generic[C]):
     def refs(self, name: str | None = None) -> list[Ref]:
         """What is offered, of all names or of one; several distributions may offer one name."""
         session = [
-            Ref(kind=self.kind, name=key, target=f"{found.__module__}:{found.__qualname__}", dist=SESSION, version="0")
+            Ref(kind=self.kind, name=key, target=_origin(found), dist=SESSION, version="0")
             for key, found in self._session.items()
         ]
         return [ref for ref in (*_installed(self.kind), *session) if name in (None, ref.name)]
@@ -71,6 +71,10 @@ class Registry(Generic[C]):
         """The component itself; its module is imported now."""
         ref = self.find(name)
         return self._session[ref.name] if ref.dist == SESSION else _loaded(ref)
+
+
+def _origin(component: Any) -> str:
+    return f"{getattr(component, '__module__', '__main__')}:{getattr(component, '__qualname__', repr(component))}"
 
 
 @functools.cache

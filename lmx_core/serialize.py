@@ -54,7 +54,7 @@ def options_of(component: Any, chosen: ComponentSpec) -> tuple[Any, ...]:
     options = getattr(component, "Options", None)
     if options is None and chosen.options:
         raise Problems(*((key, f"unknown option; {chosen.name!r} has no options") for key in chosen.options))
-    return () if options is None else (_converter(False).structure(dict(chosen.options), options),)
+    return () if options is None else (_converter(False).structure(chosen.thawed(), options),)
 
 
 def plain(instance: Any) -> Any:
@@ -87,7 +87,9 @@ def read_file(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: a config ends in {', '.join(PARSERS)}, got {path.suffix or 'no suffix'!r}")
     try:
         data = parse(text)
-    except ValueError as error:
+    except ConfigError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not valid {path.suffix[1:].upper()}: {error}") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path} holds a {type(data).__name__}; a config is a table of keys")
@@ -148,7 +150,8 @@ def _optional(converter: cattrs.Converter, kind: Any) -> Callable[[Any, Any], An
     def read(data: Any, _: Any) -> Any:
         if data is None or data == NONE:
             return None
-        if type_problem(data, inner) and not isinstance(data, dict | list):
+        structured = isinstance(data, Mapping | list | tuple) or (isinstance(data, str) and inner is ComponentSpec)
+        if type_problem(data, inner) and not structured:
             return _exactly(data, kind)
         return converter.structure(data, inner)
 
@@ -215,7 +218,7 @@ def _record(converter: cattrs.Converter, cls: type, installed: bool) -> Callable
             return data
         if not isinstance(data, Mapping):
             raise Problems(("", f"expected a table, got {data!r} ({type(data).__name__})"))
-        problems = [(key, _unknown(key, cls, fields)) for key in data if key not in fields]
+        problems = [(str(key), _unknown(str(key), cls, fields)) for key in data if key not in fields]
         values: dict[str, Any] = {}
         for key, field in fields.items():
             if key in data:

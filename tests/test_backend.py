@@ -48,7 +48,9 @@ def test_a_speed_is_measured():
 def test_only_mlx_is_explained():
     """An ImportError of something else is not taken for a missing backend."""
     with pytest.raises(BackendError, match=r'pip install "lmx-core\[cpu\]"'), backend.explained():
-        raise ImportError("libmlx.so: cannot open shared object file", name="mlx.core")
+        raise ImportError("libmlx.so: cannot open shared object file", name="core", path="/x/mlx/core.abi3.so")
+    with pytest.raises(BackendError), backend.explained():
+        raise ModuleNotFoundError("No module named 'mlx'", name="mlx")
     with pytest.raises(ImportError, match="nosuchlib") as other, backend.explained():
         raise ImportError("nosuchlib", name="nosuchlib")
     assert not isinstance(other.value, BackendError)

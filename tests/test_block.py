@@ -205,6 +205,13 @@ def test_dropout_acts_while_training_only():
     close(still[0], still[1], 0.0)
     moving = [net.train()(TOKENS)[0] for _ in range(2)]
     assert mx.abs(moving[0] - moving[1]).max().item() > 0.1
+    for layout in ("pre_norm", "post_norm"):
+        for sublayer in ("attention", "ffn"):
+            block = randomise(
+                ConfigurableBlock(attrs.evolve(SMALL, dropout=0.5, layout=layout, **{sublayer: "none"}))
+            ).train()
+            x = mx.random.normal((1, 4, 64))
+            assert mx.abs(block(x)[0] - block(x)[0]).max().item() > 0.01
 
 
 def test_options_reach_the_component():

@@ -1,5 +1,8 @@
 """The decode loop says what one pass over the whole text would say."""
 
+import subprocess
+import sys
+
 import mlx.core as mx
 import pytest
 
@@ -95,3 +98,55 @@ def test_a_table_of_positions_bounds_the_text():
     assert len(generate(model, PROMPT, max_tokens=11)) == 11
     with pytest.raises(LmxError, match="max_seq_len=16; at most 11 can follow"):
         stream_generate(model, PROMPT, max_tokens=12)
+
+
+@pytest.mark.parametrize("ended", ["by a stop token", "by its length", "by the reader"])
+def test_a_cache_ends_before_the_last_token(model, ended):
+    """However a stream ends, its cache holds all before the last token drawn."""
+    free = generate(model, PROMPT, max_tokens=20, temperature=0.0)
+    cache = model.make_cache()
+    if ended == "by a stop token":
+        n = free.index(free[5])
+        generate(model, PROMPT, max_tokens=20, temperature=0.0, stop={free[5]}, cache=cache)
+    elif ended == "by its length":
+        n = len(generate(model, PROMPT, max_tokens=5, temperature=0.0, cache=cache)) - 1
+    else:
+        stream = stream_generate(model, PROMPT, max_tokens=20, temperature=0.0, cache=cache)
+        n = len([next(stream) for _ in range(5)]) - 1
+        stream.close()
+    assert cache[0].offset == len(PROMPT) + n
+    assert generate(model, free[n : n + 1], max_tokens=5, temperature=0.0, cache=cache) == free[n + 1 : n + 6]
+
+
+def test_streams_do_not_disturb_each_other():
+    """Two at once from one model in training mode: no dropout in either, and the mode as it was in between."""
+    model = randomise(LanguageModel(make_config("llama", size="tiny", dropout=0.5))).train()
+    alone = generate(model, PROMPT, max_tokens=10, temperature=0.0)
+    first, second = (stream_generate(model, PROMPT, max_tokens=n, temperature=0.0) for n in (4, 10))
+    mixed = [next(second), *list(first)[:0]]
+    assert model.training
+    assert mixed + list(second) == alone
+
+
+def test_more_of_the_same_seed_begins_alike(model):
+    drawn = [generate(model, PROMPT, max_tokens=n, seed=3) for n in (5, 12)]
+    assert drawn[0] == drawn[1][:5]
+
+
+def test_a_text_is_no_prompt():
+    """In a process where no type is checked."""
+    code = (
+        "from lmx_core import LanguageModel, LmxError, generate, make_config\n"
+        "try: generate(LanguageModel(make_config('llama', size='tiny')), 'def ')\n"
+        "except LmxError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "the prompt is a text, 'def '; give its tokens: tokenizer.encode(...)"
+
+
+def test_what_a_cache_holds_counts_towards_the_limit():
+    model = LanguageModel(make_config("gpt", size="tiny", max_seq_len=16))
+    cache = model.make_cache()
+    generate(model, PROMPT, max_tokens=8, cache=cache)
+    with pytest.raises(LmxError, match="at most 3 can follow"):
+        stream_generate(model, [1], max_tokens=4, cache=cache)

@@ -24,7 +24,7 @@ LAYERS = [
     ["block"],
     ["model"],
     ["architectures", "checkpoint", "sampling"],
-    ["data", "generation"],
+    ["data", "generation", "objective"],
     ["evaluate"],
     ["train"],
     ["testing"],

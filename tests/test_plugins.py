@@ -5,10 +5,11 @@ import json
 import subprocess
 import sys
 
+import attrs
 import pytest
 
 from lmx_core import LanguageModel, attention_registry, ffn_registry, load_model, make_config, save_model, spec
-from lmx_core.errors import AmbiguousComponentError, ComponentError, ConfigError, UnknownComponentError
+from lmx_core.errors import AmbiguousComponentError, ComponentError, ConfigError, LmxError, UnknownComponentError
 from lmx_core.plugins import distributions
 from lmx_core.registry import forget, kinds, registry
 
@@ -159,8 +160,6 @@ def test_a_session_can_register_again():
 def test_a_saved_model_says_what_it_needs(install, tmp_path, monkeypatch):
     """Its record names each component's distribution; without it, loading says what to install."""
     site = install("acme-ffn", {"ffn.relu2": "acme_ffn:ReLU2"}, RELU2, version="2.3")
-    import attrs
-
     config = make_config("llama", size="tiny")
     model = LanguageModel(attrs.evolve(config, block=attrs.evolve(config.block, ffn=spec("relu2"))))
     save_model(model, tmp_path / "model")
@@ -225,3 +224,71 @@ def test_types_keep_up_with_the_lazy_names():
     (block,) = [node for node in tree.body if isinstance(node, ast.If)]
     seen = {alias.asname for node in block.body for alias in node.names}
     assert seen == set(lmx_core.__all__) - {"__version__"}
+
+
+def test_core_keeps_its_names(install):
+    """A plugin that takes one is reported, and core goes on."""
+    install("evil-p", {"ffn.gated": "evil_p:X", "command.train": "evil_p:X", "ffn.own": "evil_p:X"}, "X = 1")
+    assert ffn_registry.find("gated").dist == "lmx-core"
+    assert ffn_registry.find("own").dist == "evil-p"
+    (evil,) = [each for each in distributions() if each.name == "evil-p"]
+    assert "entry point command.train has one of core's names and is left out" in evil.problems[0]
+
+
+def test_core_cannot_be_disabled(monkeypatch):
+    monkeypatch.setenv("LMX_DISABLE", "lmx-core")
+    forget()
+    assert "gated" in ffn_registry.names()
+
+
+def test_a_component_of_the_session_is_asked_for(tmp_path):
+    """What a program registered itself cannot be installed."""
+    ffn_registry.register("mine")(ffn_registry.get("standard"))
+    config = make_config("llama", size="tiny")
+    try:
+        save_model(LanguageModel(attrs.evolve(config, block=attrs.evolve(config.block, ffn=spec("mine")))), tmp_path)
+    finally:
+        ffn_registry.unregister("mine")
+    with pytest.raises(LmxError, match="ffn 'mine' was registered by the program that saved the model"):
+        load_model(tmp_path)
+
+
+def test_a_failed_save_leaves_the_model_before(tmp_path):
+    """Nothing is written before all of it can be."""
+    config = make_config("llama", size="tiny")
+    before = LanguageModel(config)
+    save_model(before, tmp_path)
+    ffn_registry.register("mine")(ffn_registry.get("standard"))
+    other = LanguageModel(attrs.evolve(config, block=attrs.evolve(config.block, ffn=spec("mine"))))
+    ffn_registry.unregister("mine")
+    with pytest.raises(UnknownComponentError):
+        save_model(other, tmp_path)
+    assert load_model(tmp_path).config == config
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        '{"lmx_format": 1, "model": {}, "components": [1]}',
+        "[]",
+        "{}",
+        '{"lmx_format": 9, "model": 1, "components": []}',
+    ],
+)
+def test_a_damaged_record_is_an_error_for_people(tmp_path, record):
+    (tmp_path / "config.json").write_text(record)
+    with pytest.raises(LmxError, match=r"config.json (is damaged or not lmx's|has format 9)"):
+        load_model(tmp_path)
+
+
+def test_errors_can_be_sent_to_another_process():
+    import pickle
+
+    for call in (
+        lambda: attention_registry.get("gqq"),
+        lambda: (_ for _ in ()).throw(AmbiguousComponentError("ffn", "x", ["b", "a"])),
+    ):
+        with pytest.raises(LmxError) as raised:
+            call()
+        assert str(pickle.loads(pickle.dumps(raised.value))) == str(raised.value)

@@ -173,3 +173,69 @@ def test_yaml_runs_no_code(tmp_path):
 
 def test_options_alone_are_those_of_the_default_component():
     assert structure({"optimizer": {"beta2": 0.9}}, TrainConfig, "x").optimizer == spec("adamw", beta2=0.9)
+
+
+@attrs.frozen(kw_only=True)
+class Inner:
+    size: int = 1
+
+
+@attrs.frozen(kw_only=True)
+class RichOptions:
+    sizes: list[int] = attrs.field(factory=list)
+    pairs: tuple[int, ...] = ()
+    table: dict[str, int] = attrs.field(factory=dict)
+    record: Inner | None = None
+    part: ComponentSpec | None = attrs.field(default=None, metadata={"kind": "ffn"})
+
+
+def test_options_of_every_shape_can_be_set():
+    """Lists, tables, records and parts by name, from a file and from Python."""
+
+    class Rich:
+        Options = RichOptions
+
+        def __init__(self, config, options):
+            self.options = options
+
+    attention_registry.register("rich")(Rich)
+    try:
+        given = {"sizes": [1, 2], "pairs": [3], "table": {"a": 1}, "record": {"size": 4}, "part": "gated"}
+        expected = RichOptions(sizes=[1, 2], pairs=(3,), table={"a": 1}, record=Inner(size=4), part=spec("gated"))
+        for part in ("gated", spec("gated")):
+            from lmx_core import build
+
+            assert build("attention", spec("rich", **{**given, "part": part}), BlockConfig()).options == expected
+        block = structure({"attention": {"name": "rich", **given}}, BlockConfig, "x", installed=True)
+        assert structure(plain(block), BlockConfig, "x") == block
+    finally:
+        attention_registry.unregister("rich")
+
+
+def test_parts_of_parts_survive_a_file():
+    """A spec within a spec is plain data like what a file holds."""
+    block = BlockConfig(ffn=spec("outer", inner=spec("gated", activation="relu"), other=spec("standard")))
+    assert structure(plain(block), BlockConfig, "x") == block
+
+
+def test_no_option_can_be_called_name():
+    with pytest.raises(ConfigError, match="an option cannot be called 'name'"):
+        ComponentSpec("a", {"name": "b"})
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"vocab_size": 2**40}, "vocab_size: must be < 2147483648"),
+        ({"block": {"rope_theta": 10**400}}, "rope_theta: expected float"),
+        ({1: 2}, "1: unknown key"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(bad, message):
+    assert message in problems(bad)[1]
+
+
+def test_nesting_without_end_is_an_error_for_people(tmp_path):
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    with pytest.raises(ConfigError, match="not valid JSON"):
+        read_file(tmp_path / "deep.json")

@@ -1,5 +1,6 @@
 """The command line: each verb is a component of kind `command`, imported when it runs."""
 
+import io
 import sys
 from typing import Any
 
@@ -47,6 +48,9 @@ def lmx() -> None:
 
 def main() -> None:
     """Run `lmx`; a mistake that a person can mend is one message and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a model writes what no terminal's encoding needs to have
     try:
         with backend.explained():
             lmx(prog_name="lmx")
@@ -56,3 +60,6 @@ def main() -> None:
     except BrokenPipeError:  # `lmx list | head`
         sys.stdout = None
         sys.exit(0)
+    except OSError as error:
+        click.echo(f"Error: {error.filename or 'a file'}: {error.strerror or error}", err=True)
+        sys.exit(2)

@@ -5,8 +5,8 @@ import click
 
 @click.command()
 @click.argument("model", metavar="RUN")
-@click.option("--prompt", default="def ", show_default=True)
-@click.option("--max-tokens", default=200, show_default=True, type=click.IntRange(min=1))
+@click.option("--prompt", required=True, help="What the model continues.")
+@click.option("--max-tokens", type=click.IntRange(min=1), help="200, or what fits the model, unless given.")
 @click.option(
     "--temp", default=0.8, show_default=True, type=click.FloatRange(min=0), help="0 takes the likeliest token."
 )
@@ -18,11 +18,11 @@ import click
     "--min-p", type=click.FloatRange(0, 1), help="Leave out what is less likely than this share of the likeliest."
 )
 @click.option("--repetition-penalty", type=click.FloatRange(0, min_open=True), help="Above 1: repeat less.")
-@click.option("--seed", type=int, help="The same seed gives the same text.")
+@click.option("--seed", type=click.IntRange(0, 2**64 - 1), help="The same seed gives the same text.")
 def generate(
     model: str,
     prompt: str,
-    max_tokens: int,
+    max_tokens: int | None,
     temp: float,
     top_k: int | None,
     top_p: float | None,
@@ -36,10 +36,11 @@ def generate(
     from lmx_core.generation import stream_generate
 
     tokenizer = load_tokenizer(model_directory(model) / "tokenizer.json")
-    tokens = stream_generate(
-        load_model(model),
-        tokenizer.encode(prompt),
-        max_tokens=max_tokens,
+    loaded, tokens = load_model(model), tokenizer.encode(prompt)
+    drawn = stream_generate(
+        loaded,
+        tokens,
+        max_tokens=max_tokens or loaded.room_after(len(tokens), 200),
         seed=seed,
         temperature=temp,
         top_k=top_k,
@@ -48,6 +49,6 @@ def generate(
         repetition_penalty=repetition_penalty,
     )
     click.echo(prompt, nl=False)
-    for text in stream_text(tokenizer, tokens):
+    for text in stream_text(tokenizer, drawn):
         click.echo(text, nl=False)
     click.echo()

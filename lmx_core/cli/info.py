@@ -30,11 +30,11 @@ def info(name: str, size: str | None, as_json: bool) -> None:
 def _about(name: str) -> list[str]:
     """What a factory says of itself, and its sizes."""
     import inspect
-    from pathlib import Path
 
     from lmx_core.registry import registry
 
-    if Path(name).exists() or Path(name).suffix:
+    if name not in registry("config").names():
         return [name]
     factory = registry("config").get(name)
-    return [*(inspect.getdoc(factory) or name).splitlines(), f"sizes: {', '.join(factory.sizes)}"]
+    sizes = ", ".join(getattr(factory, "sizes", ())) or "none"
+    return [*(inspect.getdoc(factory) or name).splitlines(), f"sizes: {sizes}"]

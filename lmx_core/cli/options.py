@@ -1,10 +1,12 @@
 """Options that several verbs share."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
 
 from lmx_core.config import ModelConfig
+from lmx_core.registry import registry
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON value, for programs.")
 
@@ -23,7 +25,7 @@ def model_config(name: str, size: str | None) -> ModelConfig:
     from lmx_core.factories import make_config
 
     path = Path(name)
-    if not path.exists() and not path.suffix:
+    if name in registry("config").names() or not (path.exists() or path.suffix):
         return make_config(name, size)
     if size is not None:
         raise ConfigError(f"--size {size} is for an architecture by name; {name} is a file")
@@ -36,4 +38,22 @@ def model_config(name: str, size: str | None) -> ModelConfig:
     table = read_file(path)
     if "model" not in table:
         raise ConfigError(f"{path} has no [model]")
-    return structure(table["model"], ModelConfig, str(path), "model", installed=True)
+    config = structure(table["model"], ModelConfig, str(path), "model", installed=True)
+    return config if "vocab_size" in table["model"] else _with_vocabulary(config, table)
+
+
+def _with_vocabulary(config: ModelConfig, table: Mapping[str, Any]) -> ModelConfig:
+    """The vocabulary that training takes from the tokenizer, where it is known before the data is read."""
+    import attrs
+
+    from lmx_core.data.corpus import DataConfig
+    from lmx_core.serialize import structure
+
+    tokenizer = structure(table.get("data", {}), DataConfig, "the file", "data").tokenizer
+    size = getattr(registry("tokenizer").get(tokenizer.name), "vocab_size", None)
+    if size is None:
+        click.echo(
+            f"vocab_size={config.vocab_size} is the default; training takes that of tokenizer {tokenizer}", err=True
+        )
+        return config
+    return attrs.evolve(config, vocab_size=size)

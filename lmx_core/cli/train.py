@@ -59,7 +59,7 @@ def train(
 
 
 def _watched(job: Any, quiet: bool) -> dict[str, Any]:
-    """Run the job under a live line. A first Ctrl-C (or SIGTERM) ends it after a step, a second one at once."""
+    """Run the job under a live line. A first Ctrl-C (or SIGTERM, SIGHUP) ends it after a step, a second one at once."""
     import signal
 
     from lmx_core.cli.live import LiveLine
@@ -69,7 +69,7 @@ def _watched(job: Any, quiet: bool) -> dict[str, Any]:
             signal.signal(number, signal.default_int_handler)
         job.trainer.stop("interrupted")
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         with LiveLine(quiet) as line:
             return job.run([line])
@@ -99,14 +99,16 @@ def _report(job: Any, summary: dict[str, Any]) -> None:
         rows.append(("val_bpb", f"{summary['val_bpb']:.4f} bits per byte over {held_out}"))
     for name, value in rows:
         click.echo(f"{name:8} {value}")
+    path = shlex.quote(str(job.path))
     if summary["stopped"]:
-        click.echo(f"\nStopped after step {summary['step']}. Go on with:\n  {_lmx()} train --resume {job.path}")
+        click.echo(f"\nStopped after step {summary['step']}. Go on with:\n  {_lmx()} train --resume {path}")
         return
     if summary.get("sample"):
         click.echo(f"\n--- sample {'-' * 59}\n{summary['sample']}\n{'-' * 70}")
     click.echo("\nNext:")
-    click.echo(f"  {_lmx()} generate {job.path} --prompt {shlex.quote(summary['prompt'])} --max-tokens 200")
-    click.echo(f"  {_lmx()} train --resume {job.path} --set train.max_steps={2 * summary['step']}{_longer(job)}")
+    fitting = job.trainer.model.room_after(len(job.prompt), 200)
+    click.echo(f"  {_lmx()} generate {path} --prompt {shlex.quote(summary['prompt'])} --max-tokens {fitting}")
+    click.echo(f"  {_lmx()} train --resume {path} --set train.max_steps={2 * summary['step']}{_longer(job)}")
     if (job.path / "loss.png").exists():
         click.echo(f"  look at {job.path / 'loss.png'}")
 

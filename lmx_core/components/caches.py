@@ -1,6 +1,7 @@
 """What a layer remembers between calls."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import mlx.core as mx
 from mlx.core import array
@@ -41,7 +42,8 @@ class KVCache:
 
     @state.setter
     def state(self, arrays: Sequence[array]) -> None:
-        self.keys, self.values = arrays if arrays else (None, None)
+        # Copies: buffers are written in place, and another cache may be given the same arrays.
+        self.keys, self.values = (mx.array(arrays[0]), mx.array(arrays[1])) if arrays else (None, None)
         self.offset = 0 if self.keys is None else self.keys.shape[2]
 
     @property
@@ -60,6 +62,40 @@ class KVCache:
 
     def checkpoint(self) -> int:
         """A mark to `restore`, good until something before it is trimmed away. Costs nothing."""
+        return self.offset
+
+    def restore(self, mark: int) -> None:
+        self.offset = mark
+
+
+class TokenCount:
+    """The memory of a layer whose mixer keeps none: how many tokens came, for the positions of the next ones."""
+
+    def __init__(self) -> None:
+        self.offset: int = 0
+
+    @property
+    def state(self) -> Sequence[array]:
+        return [mx.array(self.offset)]
+
+    @state.setter
+    def state(self, arrays: Sequence[array]) -> None:
+        offset: Any = arrays[0].item()
+        self.offset = offset
+
+    @property
+    def nbytes(self) -> int:
+        return self.state[0].nbytes
+
+    def is_trimmable(self) -> bool:
+        return True
+
+    def trim(self, n: int) -> int:
+        n = min(n, self.offset)
+        self.offset -= n
+        return n
+
+    def checkpoint(self) -> int:
         return self.offset
 
     def restore(self, mark: int) -> None:

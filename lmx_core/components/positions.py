@@ -47,6 +47,11 @@ def token_positions(length: int, offset: Offset) -> Int[array, "... L"]:
     return offset[:, None] + steps if isinstance(offset, array) and offset.ndim else offset + steps
 
 
+def last_offset(offset: Offset) -> int:
+    """The offset, or the largest of them (which waits for its value)."""
+    return offset if isinstance(offset, int) else int(offset.max())
+
+
 class NoPosition(PositionBase):
     """Order is told by the causal mask alone (NoPE, arXiv:2305.19466)."""
 
@@ -94,8 +99,9 @@ class LearnedPosition(PositionBase):
         self.weight = mx.random.normal((config.max_seq_len, config.d_model), scale=0.02)
 
     def embed(self, x: Float[array, "B L D"], offset: Offset = 0) -> Float[array, "B L D"]:
-        if isinstance(offset, int) and offset + x.shape[1] > len(self.weight):  # MLX would read beyond the table
-            raise ConfigError(f"{offset + x.shape[1]} tokens do not fit position 'learned' of max_seq_len={self.limit}")
+        end = last_offset(offset) + x.shape[1]
+        if end > len(self.weight):  # MLX would read beyond the table
+            raise ConfigError(f"{end} tokens do not fit position 'learned' of max_seq_len={self.limit}")
         return x + self.weight[token_positions(x.shape[1], offset)]
 
 
@@ -112,7 +118,7 @@ class ALiBi(PositionBase):
 
     def bias(self, length: int, offset: Offset = 0) -> Float[array, "B H L S"] | None:
         queries = token_positions(length, offset)[..., None]
-        keys = mx.arange(length + (int(offset.max()) if isinstance(offset, array) else offset))
+        keys = mx.arange(length + last_offset(offset))
         distance = mx.abs(queries - keys)  # (L, S), or (B, L, S)
         return -self._slopes[:, None, None] * (distance[:, None] if distance.ndim == 3 else distance[None, None])
 

@@ -30,6 +30,8 @@ class HeldOut:
     tokens: Tokens
     size: int
     """Bytes of text behind the tokens."""
+    scored: int
+    """Of these, the bytes that are predicted: all but the first token's."""
     sha256: str
 
 
@@ -40,13 +42,14 @@ class Corpus:
     tokenizer: Any
     train: Tokens
     train_sha256: str
+    """Of the tokens, so that it stands for the text and for the tokenizer."""
     validation: HeldOut
     """What the last evaluation reads."""
     glimpse: HeldOut
     """What the evaluations before it read: the beginning of `validation`."""
 
     def fingerprint(self) -> dict[str, Any]:
-        """What a resumed run compares."""
+        """What identifies it, for the summary of a run."""
         return {
             "train_tokens": len(self.train),
             "train_sha256": self.train_sha256,
@@ -58,17 +61,18 @@ class Corpus:
 def read_corpus(config: DataConfig, validation_bytes: int, glimpse_bytes: int) -> Corpus:
     """Read, fit the tokenizer where it is fitted, and encode. `DataError` where a split is empty."""
     dataset = build("dataset", config.dataset)
-    train, rest = ("".join(dataset.documents(split)) for split in ("train", "validation"))
-    for text, split in ((train, "training"), (rest, "validation")):
-        if not text:
+    text, rest = ("".join(dataset.documents(split)) for split in ("train", "validation"))
+    for found, split in ((text, "training"), (rest, "validation")):
+        if not found:
             raise DataError(f"the {split} split of dataset {config.dataset} is empty. Give it more files or more text.")
     validation = _beginning(rest, validation_bytes)
     component = registry("tokenizer").get(config.tokenizer.name)
-    tokenizer = component.fit([train, validation], *filled("tokenizer", component, config.tokenizer))
+    tokenizer = component.fit([text, validation], *filled("tokenizer", component, config.tokenizer))
+    train = _tokens(tokenizer, text)
     return Corpus(
         tokenizer=tokenizer,
-        train=_tokens(tokenizer, train),
-        train_sha256=hashlib.sha256(as_bytes(train)).hexdigest(),
+        train=train,
+        train_sha256=hashlib.sha256(train.tobytes()).hexdigest(),
         validation=_held_out(tokenizer, validation),
         glimpse=_held_out(tokenizer, _beginning(validation, glimpse_bytes)),
     )
@@ -81,7 +85,8 @@ def _held_out(tokenizer: Tokenizer, text: str) -> HeldOut:
         raise DataError(
             f"{len(raw)} bytes of held-out text are {len(tokens)} token; an evaluation needs 2. Give it more text."
         )
-    return HeldOut(tokens=tokens, size=len(raw), sha256=hashlib.sha256(raw).hexdigest())
+    scored = len(raw) - len(tokenizer.decode_bytes(tokens[:1].tolist()))
+    return HeldOut(tokens=tokens, size=len(raw), scored=scored, sha256=hashlib.sha256(raw).hexdigest())
 
 
 def _tokens(tokenizer: Tokenizer, text: str) -> Tokens:

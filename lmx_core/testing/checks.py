@@ -4,6 +4,7 @@
 works on each position by itself; `POSITION` for encodings; `MODEL` for models beyond what holds for their parts.
 """
 
+import itertools
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,10 @@ from mlx.utils import tree_flatten
 
 from lmx_core.block import ConfigurableBlock
 from lmx_core.checkpoint import load_model, save_model
+from lmx_core.components.attention import AttentionBase
+from lmx_core.components.masks import causal
 from lmx_core.config import ModelConfig
+from lmx_core.objective import take_reports
 from lmx_core.serialize import plain, structure
 from lmx_core.testing.subjects import SMALL, Make, Subject, memories, randomise
 
@@ -54,10 +58,14 @@ def past_ignores_future(make: Make) -> None:
     """Whatever comes after a token does not move its output."""
     subject = Subject(make)
     x, other = subject.inputs(seed=1), subject.inputs(seed=2)
-    y = subject(x)
-    for t in (1, 16, x.shape[1] - 1):
-        changed = mx.concatenate([x[:, :t], other[:, t:]], axis=1)
-        close(subject(changed)[:, :t], y[:, :t], 1e-5)
+    for training in (False, True):
+        subject.module.train(training)
+        mx.random.seed(0)
+        y = subject(x)
+        for t in (1, 16, x.shape[1] - 1):
+            mx.random.seed(0)  # for dropout
+            changed = mx.concatenate([x[:, :t], other[:, t:]], axis=1)
+            close(subject(changed)[:, :t], y[:, :t], 1e-5)
 
 
 def cache_equals_one_pass(make: Make) -> None:
@@ -69,6 +77,59 @@ def cache_equals_one_pass(make: Make) -> None:
         cache = subject.make_cache()
         parts = [subject(x[:, i : i + size], cache) for i in range(0, x.shape[1], size)]
         close(mx.concatenate(parts, axis=1), y)
+
+
+def long_sequences_are_no_different(make: Make) -> None:
+    """Beyond the steps in which caches grow, a sequence comes out of a cache as in one pass."""
+    subject = Subject(make)
+    length = subject.longest(300)
+    x = subject.inputs(batch=1, length=length)
+    cache = subject.make_cache()
+    cuts = [0, 3, 130, min(255, length - 2), length - 1, length]
+    parts = [subject(x[:, start:end], cache) for start, end in itertools.pairwise(cuts)]
+    y = subject(x)
+    close(mx.concatenate(parts, axis=1), y)
+    close(y[:, :33], subject(x[:, :33]), 1e-5)
+
+
+def a_boolean_mask_is_honoured(make: Make) -> None:
+    """`"causal"` written as an array means the same; a token that may not be looked at makes no difference."""
+    subject = Subject(make)
+    x = subject.inputs(length=12)
+    seen = causal(12)
+    close(subject.module(x, seen, None)[0], subject(x), 1e-5)
+    if not isinstance(subject.module, ConfigurableBlock | AttentionBase):
+        return  # a recurrent mixer has no other order than the causal one
+    hidden = seen & ((mx.arange(12) != 4)[None] | (mx.arange(12) == 4)[:, None])
+    other = mx.concatenate([x[:, :4], subject.inputs(length=1, seed=9), x[:, 5:]], axis=1)
+    close(subject.module(other, hidden, None)[0][:, 5:], subject.module(x, hidden, None)[0][:, 5:], 1e-5)
+
+
+def caches_share_nothing(make: Make) -> None:
+    """Two caches that were given the same state go on apart, as two answers to one saved prompt do."""
+    subject = Subject(make)
+    x, other = subject.inputs(seed=1), subject.inputs(seed=2)
+    cache, one, two = (subject.make_cache() for _ in range(3))
+    subject(x[:, :20], cache)
+    for old, first, second in zip(memories(cache), memories(one), memories(two), strict=True):
+        first.state = second.state = old.state
+    subject(other[:, :5], one)
+    close(subject(x[:, 20:], two), subject(x[:, 20:], cache), 0.0)
+
+
+def reports_are_scalars(make: Make) -> None:
+    """What a forward reports are finite scalars of this forward: a second one does not add to them."""
+    subject = Subject(make)
+    x = subject.inputs()
+    subject(x)
+    first = take_reports(subject.module)
+    subject(x)
+    second = take_reports(subject.module)
+    assert first.keys() == second.keys(), "reports come and go"
+    for name, value in first.items():
+        assert value.ndim == 0, f"{name} has shape {value.shape}, a report is a scalar"
+        assert mx.isfinite(value).item(), f"{name} is not finite"
+        close(second[name], value, 1e-6)
 
 
 def cache_counts_tokens(make: Make) -> None:
@@ -191,18 +252,23 @@ def offsets_continue(make: Make) -> None:
     q = mx.random.normal((2, SMALL.n_heads, 20, SMALL.head_dim), key=mx.random.key(2))
     k = mx.random.normal((2, SMALL.n_kv_heads, 20, SMALL.head_dim), key=mx.random.key(3))
     whole = position.embed(x), *position.rotate(q, k)
-    rows = mx.array([13, 13])
-    for offset in (13, rows):
-        close(position.embed(x[:, 13:], offset), whole[0][:, 13:], 1e-5)
-        for part, all_of_it in zip(position.rotate(q[:, :, 13:], k[:, :, 13:], offset), whole[1:], strict=True):
-            close(part, all_of_it[:, :, 13:], 1e-5)
-        bias = position.bias(7, offset)
-        if bias is not None:
-            close(
-                mx.broadcast_to(bias, (2, *bias.shape[1:])),
-                mx.broadcast_to(position.bias(20), (2, SMALL.n_heads, 20, 20))[:, :, 13:],
-                1e-5,
-            )
+    close(position.embed(x[:, 13:], 13), whole[0][:, 13:], 1e-5)
+    for part, all_of_it in zip(position.rotate(q[:, :, 13:], k[:, :, 13:], 13), whole[1:], strict=True):
+        close(part, all_of_it[:, :, 13:], 1e-5)
+    starts = (13, 5)
+    rows = mx.array(starts)
+    pieces = [
+        mx.stack([each[row, ..., start : start + 7, :] for row, start in enumerate(starts)]) for each in (x, q, k)
+    ]
+    placed = position.embed(pieces[0], rows), *position.rotate(pieces[1], pieces[2], rows)
+    for row, start in enumerate(starts):
+        for part, all_of_it in zip(placed, whole, strict=True):
+            close(part[row], all_of_it[row, ..., start : start + 7, :], 1e-5)
+    whole_bias, bias = position.bias(20), position.bias(7, rows)
+    if whole_bias is not None:
+        close(position.bias(7, 13)[0], whole_bias[0, :, 13:], 1e-5)
+        for row, start in enumerate(starts):
+            close(bias[row], whole_bias[0, :, start : start + 7], 1e-5)
 
 
 def tells_positions_apart(make: Make) -> None:
@@ -233,6 +299,7 @@ def model_round_trips(make: Make) -> None:
 
 
 MODULE: list[Check] = [
+    reports_are_scalars,
     keeps_shape_and_dtype,
     rows_are_independent,
     nothing_stays_behind,
@@ -243,12 +310,15 @@ MODULE: list[Check] = [
 ]
 FFN: list[Check] = [*MODULE, treats_positions_alike, accepts_zeros]
 NORM: list[Check] = FFN
-MIXER: list[Check] = [
+STREAM: list[Check] = [
     *MODULE,
     past_ignores_future,
     cache_equals_one_pass,
     cache_counts_tokens,
     cache_state_round_trips,
+    caches_share_nothing,
+    long_sequences_are_no_different,
 ]
 POSITION: list[Check] = [offsets_continue, tells_positions_apart]
-MODEL: list[Check] = [*MIXER, config_round_trips, model_round_trips]
+MIXER: list[Check] = [*STREAM, a_boolean_mask_is_honoured]
+MODEL: list[Check] = [*STREAM, config_round_trips, model_round_trips]

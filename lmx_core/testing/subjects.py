@@ -20,7 +20,7 @@ SMALL = BlockConfig(
     n_heads=4,
     n_kv_heads=2,
     d_ff=96,
-    max_seq_len=64,
+    max_seq_len=512,
 )
 """The config that the checks expect a component to be built with."""
 
@@ -62,6 +62,10 @@ class Subject:
         if not hasattr(self.module, "make_cache"):
             return self.module(inputs)
         return self.module(inputs, "causal" if inputs.shape[1] > 1 else None, cache)[0]
+
+    def longest(self, wanted: int) -> int:
+        """So many tokens, or as many as the module can place."""
+        return min(wanted, self.module.longest() or wanted) if self.takes_tokens else wanted
 
     def make_cache(self) -> Any:
         return self.module.make_cache()

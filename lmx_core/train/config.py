@@ -10,7 +10,7 @@ from lmx_core.data.corpus import DataConfig
 
 positive: Any = validators.gt(0)
 not_negative: Any = validators.ge(0)
-at_least_one: Any = validators.ge(1)
+at_least_one: Any = [validators.ge(1), validators.lt(2**31)]
 
 
 @attrs.frozen(kw_only=True, field_transformer=exact_types)
@@ -46,7 +46,7 @@ class TrainConfig:
     keep_checkpoints: int = attrs.field(default=2, validator=at_least_one)
     """How many of the latest checkpoints stay."""
     compile: bool = True
-    seed: int = attrs.field(default=0, validator=not_negative)
+    seed: int = attrs.field(default=0, validator=[not_negative, validators.lt(2**64)])
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Precision of the forward and backward pass; parameters and optimizer stay in float32. `auto` is float32 on a CPU,
     where half precision is slow, and bfloat16 on a GPU."""

@@ -1,8 +1,6 @@
 """A training job, from a config file or from a run that is to go on."""
 
-import itertools
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +8,7 @@ from typing import Any
 import attrs
 import mlx.core as mx
 
+from lmx_core.checkpoint import model_directory, read_config
 from lmx_core.data.corpus import Corpus, read_corpus
 from lmx_core.data.tokenizers import decode
 from lmx_core.errors import ConfigError
@@ -23,16 +22,26 @@ from lmx_core.train.config import RunConfig
 from lmx_core.train.plot import plot_run
 from lmx_core.train.trainer import Callback, Trainer
 
+FIXED = ("model", "data", "train.seed", "train.seq_len")
+"""What a resumed run keeps."""
+
 
 class Job:
-    """A trainer and the directory that keeps its run."""
+    """A trainer, and the directory that keeps its run once it has one."""
 
-    def __init__(self, path: Path, config: RunConfig, corpus: Corpus) -> None:
-        self.path, self.config, self.corpus = path, config, corpus
+    path: Path
+
+    def __init__(self, config: RunConfig, corpus: Corpus) -> None:
+        self.config, self.corpus = config, corpus
         mx.random.seed(config.train.seed)
         self.prompt = self._prompt()
-        self.directory = runs.RunDirectory(path, config)
-        self.trainer = Trainer(LanguageModel(config.model), corpus, config.train, [self.directory])
+        self.trainer = Trainer(LanguageModel(config.model), corpus, config.train)
+
+    def keep_in(self, path: Path) -> None:
+        """Keep the run in a directory that exists."""
+        self.path = path
+        self.directory = runs.RunDirectory(path, self.config)
+        self.trainer.callbacks = [self.directory]
 
     def _prompt(self) -> list[int]:
         """What the sample continues, as tokens: said before the training, not after it, if it has none."""
@@ -42,69 +51,87 @@ class Job:
     def run(self, watchers: Sequence[Callback] = ()) -> dict[str, Any]:
         """Train; the summary, with a sample of text where the run came to its end."""
         self.trainer.callbacks = [*self.trainer.callbacks, *watchers]
-        summary = self.trainer.run()
-        if summary["stopped"] is None:
-            summary |= {"sample": self._sample()}
-        summary |= {"run": str(self.path), "prompt": decode(self.corpus.tokenizer, self.prompt)}
-        write_text(self.path / runs.SUMMARY, json.dumps(summary, indent=2))
-        plot_run(self.directory.metrics, self.path / runs.CURVE)
+        with self.directory.locked():
+            summary = self.trainer.run()
+            if summary["stopped"] is None:
+                summary |= {"sample": self._sample()}
+            summary |= {"run": str(self.path), "prompt": decode(self.corpus.tokenizer, self.prompt)}
+            write_text(self.path / runs.SUMMARY, json.dumps(summary, indent=2))
+            plot_run(self.directory.metrics, self.path / runs.CURVE)
         return summary
 
     def _sample(self) -> str:
-        room = self.config.train.sample_tokens
-        if (limit := self.trainer.model.longest()) is not None:
-            room = min(room, limit + 1 - len(self.prompt))
-        if room < 1 or not self.prompt:
+        wanted = self.config.train.sample_tokens
+        if not wanted or not self.prompt:
             return ""
-        drawn = generate(self.trainer.model, self.prompt, max_tokens=room, temperature=0.8, seed=0)
+        model, longest = self.trainer.model, self.trainer.model.longest()
+        prompt = self.prompt if longest is None else self.prompt[:longest]
+        drawn = generate(model, prompt, max_tokens=model.room_after(len(prompt), wanted), temperature=0.8, seed=0)
         return decode(self.corpus.tokenizer, [*self.prompt, *drawn])
 
 
 def started(file: Path, assignments: Sequence[str], run_dir: Path | None, force: bool) -> Job:
-    """A new run of a config file."""
+    """A new run of a config file. Nothing is written before all of it fits together."""
     table, origins = overridden(read_file(file), assignments)
     config = structure(table, RunConfig, ", ".join([str(file), *origins]), installed=True)
-    path = _run_path(file, run_dir, force)
+    path = run_dir or Path("runs", file.stem)
+    if run_dir or force:
+        _must_be_free(path, file, force)
     corpus = corpus_of(config)
     model = _with_vocabulary(config, corpus, stated="vocab_size" in table["model"])
-    job = Job(path, attrs.evolve(config, model=model), corpus)
-    if path.exists():
-        shutil.rmtree(path)
-    job.directory.begin()
+    job = Job(attrs.evolve(config, model=model), corpus)
+    job.keep_in(runs.claim(path, another=run_dir is None and not force, replace=force))
     return job
 
 
 def resumed(path: Path, assignments: Sequence[str]) -> Job:
-    """A run that goes on from its last checkpoint; budgets and intervals may change, the model and the data may not."""
+    """A run that goes on from its last checkpoint; what decides on the order of the data cannot change."""
     before = runs.read_run(path)
+    read_config(model_directory(path))  # a plugin that is gone is named with what brings it back
     table, origins = overridden(plain(before), assignments)
     config = structure(table, RunConfig, ", ".join([str(path), *origins]), installed=True)
-    job = Job(path, config, corpus_of(config))
+    if changed := [key for key in FIXED if _at(plain(before), key) != _at(plain(config), key)]:
+        raise ConfigError(f"{' and '.join(changed)} cannot change when a run is resumed; start a new run")
+    job = Job(config, corpus_of(config))
     runs.restore(job.trainer, path)
-    job.directory.forget_after(job.trainer.step)
-    job.directory.begin()
+    if job.trainer.progress >= 1:
+        time = f" --set train.max_seconds={2 * config.train.max_seconds:g}" if config.train.max_seconds else ""
+        raise ConfigError(
+            f"{path} is finished: {job.trainer.step} steps, {job.trainer.seconds:.0f} seconds. To go on, raise its budget: "
+            f"--set train.max_steps={2 * job.trainer.step}{time}"
+        )
+    job.keep_in(path)
     return job
+
+
+def _at(table: Any, path: str) -> Any:
+    for key in path.split("."):
+        table = table[key]
+    return table
 
 
 def corpus_of(config: RunConfig) -> Corpus:
     return read_corpus(config.data, config.train.final_eval_bytes, config.train.eval_bytes)
 
 
-def _run_path(file: Path, run_dir: Path | None, force: bool) -> Path:
-    """The directory asked for, or the first free one named after the config file."""
-    if run_dir is None and not force:
-        names = itertools.chain([file.stem], (f"{file.stem}-{i}" for i in itertools.count(2)))
-        return next(path for name in names if not (path := Path("runs", name)).exists())
-    path = run_dir or Path("runs", file.stem)
-    if path.exists() and not force:
+def _must_be_free(path: Path, file: Path, force: bool) -> None:
+    """Refuse a directory that exists, or that `--force` must not replace because it is not, or not only, a run."""
+    if not path.exists() and not path.is_symlink():
+        return
+    if path.is_symlink() or not path.is_dir():
+        raise ConfigError(f"{path} is no directory. Choose another --run-dir.")
+    if not force:
         raise ConfigError(
             f"{path} exists. Choose another --run-dir, go on with --resume {path}, or replace it with --force."
         )
-    if path.exists() and not (path / runs.CONFIG).exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise ConfigError(
-            f"{path} is not a run directory, so that --force does not replace it. Choose another --run-dir."
-        )
-    return path
+    others = sorted({entry.name for entry in path.iterdir()} - runs.FILES)
+    if others:
+        problem = f"holds {', '.join(others[:3])}, which no run writes"
+    elif path.resolve() in (Path.cwd(), file.resolve().parent):
+        problem = "is where you work"
+    else:
+        return
+    raise ConfigError(f"{path} {problem}, so that --force does not replace it. Choose another --run-dir.")
 
 
 def _with_vocabulary(config: RunConfig, corpus: Corpus, stated: bool) -> Any:

@@ -7,12 +7,14 @@ from lmx_core.files import atomically
 
 
 def plot_run(metrics: Path, picture: Path) -> bool:
-    """Draw training loss and validation bits per byte over the steps; False without matplotlib (extra `plot`)."""
+    """Draw training loss and validation bits per byte over the steps; False without matplotlib (extra `plot`) or metrics."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
         return False
-    lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
+    lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()] if metrics.exists() else []
+    if not lines:
+        return False
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
     axes.plot(*_series(lines, "loss"), label="training loss (nats a token)", color="tab:blue", linewidth=1)

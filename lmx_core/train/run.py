@@ -1,7 +1,11 @@
 """A run directory: the resolved config, the metrics, the checkpoints, the curve."""
 
+import fcntl
+import itertools
 import json
 import shutil
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +21,10 @@ from lmx_core.train.config import RunConfig
 from lmx_core.train.trainer import Callback, Trainer
 
 CONFIG, METRICS, SUMMARY, CURVE = "config.toml", "metrics.jsonl", "summary.json", "loss.png"
+LOCK = ".lock"
+FILES = {CONFIG, METRICS, SUMMARY, CURVE, CHECKPOINTS, LOCK}
+"""What a run writes; a directory with anything else in it is never replaced."""
+POSITION_HOLDS = ("step", "samples", "seconds", "random", "train_sha256")
 TOKENIZER, OPTIMIZER, POSITION = "tokenizer.json", "optimizer.safetensors", "training.json"
 
 
@@ -30,9 +38,22 @@ class RunDirectory(Callback):
     def metrics(self) -> Path:
         return self.path / METRICS
 
-    def begin(self) -> None:
-        """Make the directory, with the resolved config in it."""
+    @contextmanager
+    def locked(self) -> Generator[None, None, None]:
+        """Keep other processes from writing here meanwhile."""
+        with (self.path / LOCK).open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise CheckpointError(f"another process is training in {self.path}. Wait for it, or stop it.") from None
+            yield
+
+    def on_train_begin(self, trainer: Trainer) -> None:
+        """Write the resolved config, and drop the metrics of steps that a resumed run takes again."""
         write_text(self.path / CONFIG, to_toml(plain(self.config)))
+        if self.metrics.exists():
+            lines = [line for step, line in _whole_lines(self.metrics) if step <= trainer.step]
+            write_text(self.metrics, "".join(f"{line}\n" for line in lines))
 
     def on_step_end(self, trainer: Trainer, metrics: dict[str, float]) -> None:
         if trainer.step % self.config.train.log_interval == 0:
@@ -62,15 +83,24 @@ class RunDirectory(Callback):
         except OSError as error:
             raise CheckpointError(f"could not write {self.metrics}: {error.strerror}") from None
 
-    def forget_after(self, step: int) -> None:
-        """Drop the metrics of steps that a resumed run will take again."""
-        if self.metrics.exists():
-            lines = [line for line in _whole_lines(self.metrics) if json.loads(line)["step"] <= step]
-            write_text(self.metrics, "".join(f"{line}\n" for line in lines))
+
+def _whole_lines(file: Path) -> Iterator[tuple[int, str]]:
+    """The step and the text of each line that a kill left whole."""
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+        with suppress(ValueError, KeyError, TypeError):
+            yield int(json.loads(line)["step"]), line
 
 
-def _whole_lines(file: Path) -> list[str]:
-    return [line for line in file.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+def claim(path: Path, another: bool, replace: bool) -> Path:
+    """Make a run's directory, this process's own: `path`, or the next free name like it, or in place of a run there."""
+    if replace and path.exists():
+        shutil.rmtree(path)
+    names = (path if i == 1 else path.with_name(f"{path.name}-{i}") for i in itertools.count(1))
+    for place in names if another else [path]:
+        with suppress(FileExistsError):
+            place.mkdir(parents=True)
+            return place
+    raise CheckpointError(f"{path} exists by now. Choose another --run-dir.")
 
 
 def checkpoints(run: Path) -> list[Path]:
@@ -94,8 +124,19 @@ def training_position(trainer: Trainer) -> dict[str, Any]:
         "samples": trainer.samples,
         "seconds": trainer.seconds,
         "random": high << 32 | low,
-        "corpus": trainer.corpus.fingerprint(),
+        "train_sha256": trainer.corpus.train_sha256,
     }
+
+
+def _must_fit(trainer: Trainer, state: dict[str, mx.array]) -> None:
+    """The saved optimizer has exactly what this one keeps for the model's parameters."""
+    trainer.optimizer.init(trainer.model.trainable_parameters())
+    expected: dict[str, mx.array] = dict(tree_flatten(trainer.optimizer.state))
+    shapes, saved = ({name: value.shape for name, value in each.items()} for each in (expected, state))
+    if differing := sorted(name for name in {*shapes, *saved} if shapes.get(name) != saved.get(name)):
+        raise ValueError(
+            f"{len(differing)} of the optimizer's arrays are missing or of another shape, {differing[0]} first"
+        )
 
 
 def restore(trainer: Trainer, run: Path) -> None:
@@ -109,14 +150,15 @@ def restore(trainer: Trainer, run: Path) -> None:
     try:
         position = json.loads((checkpoint / POSITION).read_text(encoding="utf-8"))
         state: Any = mx.load(str(checkpoint / OPTIMIZER))
-    except (RuntimeError, OSError, ValueError) as error:
-        raise CheckpointError(f"{checkpoint} is damaged: {error}. Remove it to go on from the one before.") from None
-    if position["corpus"] != trainer.corpus.fingerprint():
-        raise CheckpointError(
-            f"the corpus changed since {run} began: it was {position['corpus']}, now it is {trainer.corpus.fingerprint()}"
-        )
+        step, samples, seconds, random, train = (position[name] for name in POSITION_HOLDS)
+        _must_fit(trainer, state)
+    except (RuntimeError, OSError, ValueError, KeyError, TypeError) as error:
+        problem = f"{type(error).__name__}: {error}"
+        raise CheckpointError(f"{checkpoint} is damaged ({problem}). Remove it to go on from the one before.") from None
+    if train != trainer.corpus.train_sha256:
+        raise CheckpointError(f"the corpus changed since {run} began: its training tokens are others. Start a new run.")
     load_weights(trainer.model, checkpoint / WEIGHTS)
     trainer.optimizer.state = tree_unflatten(list(state.items()))
-    mx.random.seed(position["random"])  # a seed is the generator's key
-    trainer.step, trainer.samples, trainer.seconds = (position[name] for name in ("step", "samples", "seconds"))
+    mx.random.seed(random)  # a seed is the generator's key
+    trainer.step, trainer.samples, trainer.seconds = step, samples, seconds
     mx.eval(trainer.optimizer.state)

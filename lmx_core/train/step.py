@@ -10,8 +10,8 @@ from mlx import optimizers as optim
 from mlx.core import array
 from mlx.utils import tree_map
 
+from lmx_core.objective import auxiliary_loss, next_token_loss
 from lmx_core.train.config import TrainConfig
-from lmx_core.train.objective import auxiliary_loss, next_token_loss
 
 Batch = tuple[array, array]
 DTYPES = {"float32": mx.float32, "bfloat16": mx.bfloat16, "float16": mx.float16}
@@ -61,15 +61,16 @@ class Step:
         }
 
     def _gradients_of(self, inputs: array, targets: array) -> Any:
-        parameters = self.model.trainable_parameters()
+        everything = self.model.parameters()
 
         def loss(parameters: Any) -> Any:
-            self.model.update(tree_map(lambda weight: weight.astype(self.dtype), parameters))
+            for weights in (everything, parameters):  # the frozen ones too
+                self.model.update(tree_map(lambda weight: weight.astype(self.dtype), weights))
             nats, reports = next_token_loss(self.model, inputs, targets)
             return nats + auxiliary_loss(reports) * targets.size, (nats, reports)
 
-        (_, metrics), gradients = mx.value_and_grad(loss)(parameters)
-        self.model.update(parameters)
+        (_, metrics), gradients = mx.value_and_grad(loss)(self.model.trainable_parameters())
+        self.model.update(everything)
         return metrics, gradients
 
     def _update_with(self, gradients: Any, scale: array) -> array:

@@ -13,7 +13,7 @@ from lmx_core.data.batches import Windows
 from lmx_core.data.corpus import Corpus, HeldOut
 from lmx_core.errors import ConfigError, LmxError
 from lmx_core.evaluate import evaluate
-from lmx_core.model import LanguageModel
+from lmx_core.model import LanguageModel, flat_parameters
 from lmx_core.train.config import TrainConfig
 from lmx_core.train.step import Step
 
@@ -80,14 +80,14 @@ class Trainer:
             metrics = self._one(update)
             self.seconds = time.monotonic() - began
             self._tell("on_step_end", metrics)
-            if self.step % self.config.eval_interval == 0 and self.progress < 1 and self.stopped is None:
+            if self.step % self.config.eval_interval == 0 and self.progress < 1:
                 self._evaluate(self.corpus.glimpse)
                 self.seconds = time.monotonic() - began
             if self.step % self.config.checkpoint_interval == 0:
-                self._tell("on_checkpoint")
+                self._save()
                 saved = self.step
         if self.step != saved:
-            self._tell("on_checkpoint")
+            self._save()
         summary = self._summary(metrics) | (self._evaluate(self.corpus.validation) if self.stopped is None else {})
         self._tell("on_train_end", summary)
         return summary
@@ -98,14 +98,24 @@ class Trainer:
         found = update([self._batch() for _ in range(self.config.grad_accumulation_steps)], rate)
         self.step += 1
         values: dict[str, Any] = {name: value.item() for name, value in found.items()}
-        if not math.isfinite(values["loss"]):
-            raise LmxError(
-                f"the loss is {values['loss']} at step {self.step}. A lower train.learning_rate (now {rate:.3g}) or a "
-                "longer train.warmup_steps usually helps; the last checkpoint is from before."
-            )
+        for name in ("loss", "grad_norm"):
+            if not math.isfinite(values[name]):
+                raise self._diverged(f"{name} is {values[name]}", rate)
         self._times.append(time.monotonic() - started)
         speed = self.tokens_per_step / median(self._times[-20:])
         return {"step": self.step, **values, "learning_rate": rate, "tokens_per_second": speed}
+
+    def _save(self) -> None:
+        finite = [mx.isfinite(weight).all() for weight in flat_parameters(self.model).values()]
+        if not mx.all(mx.stack(finite)).item():
+            raise self._diverged("parameters are no longer finite", self.schedule(self.step, self.progress))
+        self._tell("on_checkpoint")
+
+    def _diverged(self, what: str, rate: float) -> LmxError:
+        return LmxError(
+            f"{what} at step {self.step}. A lower train.learning_rate (now {rate:.3g}) or a longer train.warmup_steps "
+            "usually helps. A checkpoint, if there is one, is from before."
+        )
 
     def _batch(self) -> tuple[mx.array, mx.array]:
         inputs, targets = self.windows.batch(self.samples, self.config.batch_size)
@@ -113,7 +123,11 @@ class Trainer:
         return mx.array(inputs), mx.array(targets)
 
     def _evaluate(self, held_out: HeldOut) -> dict[str, float]:
-        metrics = {"step": self.step, **evaluate(self.model, held_out, self.config.seq_len, self.config.batch_size)}
+        config = self.config
+        metrics = {
+            "step": self.step,
+            **evaluate(self.model, held_out, config.seq_len, config.batch_size, config.compile),
+        }
         self._tell("on_eval_end", metrics)
         return metrics
 

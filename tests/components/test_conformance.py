@@ -84,6 +84,12 @@ MODELS = {
         f"{position} in a model": ModelConfig(block=block(position=position), vocab_size=50, n_layers=2)
         for position in core("position")
     },
+    **{
+        f"nothing mixed, {position}": ModelConfig(
+            block=block(attention="none", position=position), vocab_size=50, n_layers=2
+        )
+        for position in ("learned", "sinusoidal")
+    },
     "untied post-norm": ModelConfig(block=block(layout="post_norm"), vocab_size=50, n_layers=2, tie_embeddings=False),
     "layers that differ": ModelConfig(
         block=block(position="rope"),

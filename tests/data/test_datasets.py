@@ -289,7 +289,7 @@ def test_options_come_from_a_config(tmp_path):
     ("options", "message"),
     [
         ({}, "paths: is missing"),
-        ({"paths": []}, "paths: must name a file, got ()"),
+        ({"paths": []}, "paths: must name a file, got []"),
         ({"paths": ""}, "paths: must name a file, got ''"),
         ({"paths": 5}, "paths: expected Sequence or str, got 5"),
         ({"paths": ["a", 5]}, "paths: expected texts that are not empty, got 5"),

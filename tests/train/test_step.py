@@ -7,7 +7,8 @@ import pytest
 from mlx import nn
 from mlx.utils import tree_flatten
 
-from lmx_core import LanguageModel, ModelConfig, ffn_registry
+from lmx_core import LanguageModel, ModelConfig, ffn_registry, spec
+from lmx_core.components.embedding import Embedding
 from lmx_core.construct import build
 from lmx_core.data.batches import Windows
 from lmx_core.testing import SMALL, randomise
@@ -82,6 +83,7 @@ def test_without_a_limit_gradients_are_left_alone():
         step(net, max_grad_norm=limit, optimizer="adamw", weight_decay=0.0)([(X, Y)], 1e-3)
         weights.append(flat(net)["embed.weight"])
     assert np.array_equal(weights[1], weights[2])
+    assert not np.array_equal(weights[0], weights[1])
 
 
 @pytest.mark.parametrize("compiled", [True, False])
@@ -164,6 +166,39 @@ def test_reports_are_added_once_and_shown(reporting, compiled, pieces):
     assert "_report" not in net.layers[0].ffn
 
 
+def test_options_of_the_optimizer_are_its_own():
+    """Another beta2 is another second step."""
+    nets = [model() for _ in range(2)]
+    for net, beta2 in zip(nets, (0.95, 0.5), strict=True):
+        update = step(net, optimizer=spec("adamw", beta2=beta2))
+        for batch in ((X, Y), (Y, X)):
+            update([batch], 1e-2)
+    assert not np.array_equal(flat(nets[0])["embed.weight"], flat(nets[1])["embed.weight"])
+
+
+def test_a_frequent_token_learns_in_half_precision():
+    """The gradients of thousands of equal tokens are summed in float32, not lost in a bfloat16 sum."""
+    tokens = mx.zeros((1, 20_000), mx.int32)
+
+    def gradient(dtype):
+        table = Embedding(4, 8)
+        table.weight = mx.zeros((4, 8), dtype)
+        found = nn.value_and_grad(table, lambda: (table(tokens) * 0.01).sum())()[1]
+        return found["weight"][0, 0].item()
+
+    found = [gradient(dtype) for dtype in (mx.float32, mx.bfloat16)]
+    assert found[0] == pytest.approx(200, rel=1e-3)
+    assert found[1] == pytest.approx(200, rel=1e-2)
+
+
+def test_frozen_parameters_compute_in_the_same_precision():
+    net = model()
+    net.embed.freeze()
+    losses = [step(net, dtype=dtype)([(X, Y)], 0.0)["loss"].item() for dtype in ("float32", "bfloat16")]
+    assert losses[0] != losses[1]
+    assert net.embed.weight.dtype == mx.float32
+
+
 def test_frozen_parameters_stay():
     net = model()
     net.layers[0].freeze()
@@ -186,8 +221,6 @@ def test_frozen_parameters_stay():
 def test_schedules(name, expected):
     """One step of warm-up of five, then down to nothing at the end."""
     options = {} if name == "constant" else {"final_fraction": 0.0}
-    from lmx_core import spec
-
     config = TrainConfig(max_steps=5, warmup_steps=1, learning_rate=1.0)
     schedule = build("schedule", spec(name, **options), config)
     assert [schedule(i, i / 5) for i in range(5)] == pytest.approx(expected, abs=1e-4)
