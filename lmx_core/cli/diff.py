@@ -15,9 +15,10 @@ from lmx_core.cli.options import as_json, model_config, size_options
 @as_json
 def diff(a: str, b: str, size: str | None, as_json: bool) -> None:
     """Exactly the fields in which two configs differ; each an architecture, a config file or a saved model."""
+    from lmx_core.construct import completed
     from lmx_core.serialize import plain
 
-    left, right = (dict(_flat(plain(model_config(name, size)))) for name in (a, b))
+    left, right = (dict(_flat(plain(completed(model_config(name, size))))) for name in (a, b))
     keys = [key for key in {**left, **right} if left.get(key) != right.get(key)]
     if as_json:
         import json

@@ -95,7 +95,7 @@ def test_diff_shows_exactly_what_differs(lmx):
     rows = {line.split()[0]: line.split()[1:] for line in lmx("diff", "llama", "gpt").splitlines()[1:]}
     assert rows["block.position"] == ["rope", "learned"]
     assert rows["block.ffn"] == ["gated", "standard"]
-    assert rows["block.ffn.activation"] == ["-", "gelu_tanh"]
+    assert rows["block.ffn.activation"] == ["silu", "gelu_tanh"]
     assert "block.norm_eps" not in rows
     assert lmx("diff", "gpt", "gpt").strip() == "gpt and gpt are the same"
     assert json.loads(lmx("diff", "llama", "gpt", "--json"))["n_layers"] == [32, 12]
