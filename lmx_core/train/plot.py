@@ -17,13 +17,13 @@ def plot_run(metrics: Path, picture: Path) -> bool:
         return False
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
-    axes.plot(*_series(lines, "loss"), label="training loss (nats a token)", color="tab:blue", linewidth=1)
+    axes.plot(*_series(lines, "loss"), label="training loss", color="tab:blue", linewidth=1)
     axes.set(xlabel="step", ylabel="nats a token")
     held_out = sorted({line["val_bytes"] for line in lines if "val_bytes" in line})
     other = axes.twinx() if held_out else axes
     for size, marker in zip(held_out, ("o-", "*"), strict=False):
         steps, bits = _series([line for line in lines if line.get("val_bytes") == size], "val_bpb")
-        label = f"validation on {size:,} bytes (bits per byte)"
+        label = f"validation on {size:,} bytes"
         other.plot(steps, bits, marker, label=label, color="tab:orange", markersize=10 if marker == "*" else 4)
         other.annotate(f"{bits[-1]:.3f}", (steps[-1], bits[-1]), xytext=(-6, 8), textcoords="offset points", ha="right")
         other.set(ylabel="bits per byte")
