@@ -12,7 +12,29 @@ STEP = 256
 """Tokens by which a buffer grows, so that appending one token copies nothing most of the time."""
 
 
-class KVCache:
+class _Counted:
+    """What a cache does whose tokens lie in a row: to forget the last ones is to count fewer."""
+
+    offset: int = 0
+
+    def is_trimmable(self) -> bool:
+        return True
+
+    def trim(self, n: int) -> int:
+        """Forget the last n tokens (at most all); returns how many."""
+        n = min(n, self.offset)
+        self.offset -= n
+        return n
+
+    def checkpoint(self) -> int:
+        """A mark to `restore`, good until something before it is trimmed away. Costs nothing."""
+        return self.offset
+
+    def restore(self, mark: int) -> None:
+        self.offset = mark
+
+
+class KVCache(_Counted):
     """All keys and values so far, `2 * n_kv_heads * head_dim` numbers a token.
 
     It quacks like mlx-lm's cache of the same name, so that each library's tools drive the other's models.
@@ -21,7 +43,6 @@ class KVCache:
     def __init__(self) -> None:
         self.keys: array | None = None
         self.values: array | None = None
-        self.offset = 0
 
     def update_and_fetch(
         self, keys: Float[array, "B K L E"], values: Float[array, "B K L E2"]
@@ -51,28 +72,9 @@ class KVCache:
         """Bytes of the buffers, their unused room included."""
         return sum(buffer.nbytes for buffer in (self.keys, self.values) if buffer is not None)
 
-    def is_trimmable(self) -> bool:
-        return True
 
-    def trim(self, n: int) -> int:
-        """Forget the last n tokens (at most all); returns how many."""
-        n = min(n, self.offset)
-        self.offset -= n
-        return n
-
-    def checkpoint(self) -> int:
-        """A mark to `restore`, good until something before it is trimmed away. Costs nothing."""
-        return self.offset
-
-    def restore(self, mark: int) -> None:
-        self.offset = mark
-
-
-class TokenCount:
+class TokenCount(_Counted):
     """The memory of a layer whose mixer keeps none: how many tokens came, for the positions of the next ones."""
-
-    def __init__(self) -> None:
-        self.offset: int = 0
 
     @property
     def state(self) -> Sequence[array]:
@@ -86,20 +88,6 @@ class TokenCount:
     @property
     def nbytes(self) -> int:
         return self.state[0].nbytes
-
-    def is_trimmable(self) -> bool:
-        return True
-
-    def trim(self, n: int) -> int:
-        n = min(n, self.offset)
-        self.offset -= n
-        return n
-
-    def checkpoint(self) -> int:
-        return self.offset
-
-    def restore(self, mark: int) -> None:
-        self.offset = mark
 
 
 def _with_room(buffer: array | None, new: array, start: int, end: int) -> array:
