@@ -150,3 +150,10 @@ def test_what_a_cache_holds_counts_towards_the_limit():
     generate(model, PROMPT, max_tokens=8, cache=cache)
     with pytest.raises(LmxError, match="at most 3 can follow"):
         stream_generate(model, [1], max_tokens=4, cache=cache)
+
+
+def test_a_seed_draws_anew_for_each_token():
+    """Where all tokens are equally likely, the text does not repeat one of them."""
+    model = LanguageModel(make_config("llama", size="tiny", tie_embeddings=True))
+    model.embed.weight = mx.zeros_like(model.embed.weight)
+    assert len(set(generate(model, PROMPT, max_tokens=30, seed=0))) > 15

@@ -113,7 +113,10 @@ def caches_share_nothing(make: Make) -> None:
     subject(x[:, :20], cache)
     for old, first, second in zip(memories(cache), memories(one), memories(two), strict=True):
         first.state = second.state = old.state
-    subject(other[:, :5], one)
+    if all(memory.is_trimmable() for memory in memories(one)):
+        for memory in memories(one):
+            memory.trim(3)  # what follows is written over tokens that the other cache still holds
+    subject(other[:, :2], one)
     close(subject(x[:, 20:], two), subject(x[:, 20:], cache), 0.0)
 
 
