@@ -23,44 +23,62 @@ PYTHON = subprocess.run(
     [UV, "python", "find", "--no-project", ">=3.11"], capture_output=True, text=True, check=True
 ).stdout.strip()
 
-BLAS = {"requirements": ["lmx-blas[mkl]", "mlx[cpu]; sys_platform == 'linux'"], "tests": ["plugins/lmx-blas/tests"]}
+PLUGINS = {
+    project["project"]["name"]: project
+    for project in (tomllib.loads(file.read_text()) for file in sorted(ROOT.glob("plugins/*/pyproject.toml")))
+}
+DISTRIBUTIONS = {"lmx-core": PROJECT, **PLUGINS}
 EXTRAS = PROJECT["project"]["optional-dependencies"]
+CORE = "lmx-core[cpu]"
+EVERYTHING = [
+    "lmx-core[cpu,plot,tiktoken,yaml]",
+    *PLUGINS,
+    "lmx-blas[mkl]",
+    *PROJECT["dependency-groups"]["parity"],
+]
+ALONE = {"lmx-blas": ["lmx-blas[mkl]", "mlx[cpu]; sys_platform == 'linux'"]}
+"""What a plugin needs when it is tested alone, where that is not core and the plugin."""
 MATRIX = {
-    "core": {"requirements": ["lmx-core[cpu]"], "tests": ["tests"]},
-    "lmx-blas": BLAS,
-    "all": {
-        "requirements": ["lmx-core[cpu,plot,tiktoken,yaml]", *PROJECT["dependency-groups"]["parity"]],
-        "tests": ["tests", "plugins/lmx-blas/tests"],
-    },
+    "core": ([CORE], ["tests"]),
+    **{name: (ALONE.get(name, [name, CORE]), [f"plugins/{name}/tests"]) for name in PLUGINS},
+    "all": (EVERYTHING, ["tests", *(f"plugins/{name}/tests" for name in PLUGINS)]),
 }
 
 
 def wheels(session: nox.Session) -> Path:
-    """Wheels of every distribution of the workspace, built anew, each from its sdist."""
-    folder = Path(session.create_tmp(), "wheels")
-    shutil.rmtree(folder, ignore_errors=True)
-    for source in (ROOT, *sorted((ROOT / "plugins").iterdir())):
-        session.run("uv", "build", "--quiet", "--out-dir", str(folder), str(source), external=True, silent=True)
+    """Wheels of every distribution of the workspace, built anew, each from its sdist; one build serves a whole run."""
+    folder = ROOT / ".nox" / "wheels"
+    if not BUILT:
+        shutil.rmtree(folder, ignore_errors=True)
+        for source in (ROOT, *sorted((ROOT / "plugins").iterdir())):
+            build(session, source, folder)
+        BUILT.append(folder)
     return folder
+
+
+BUILT: list[Path] = []
+
+
+def build(session: nox.Session, source: Path, folder: Path) -> None:
+    session.run("uv", "build", "--quiet", "--out-dir", str(folder), str(source), external=True, silent=True)
 
 
 def prepare(session: nox.Session, requirements: list[str], *options: str) -> None:
     """Install distributions from wheels, with the tools that test them, and see that the wheels are what is imported."""
     found = {wheel.name.split("-")[0].replace("_", "-"): wheel for wheel in wheels(session).glob("*.whl")}
-    session.install("--reinstall", "--no-deps", *map(str, found.values()), silent=True)
-    session.install(
-        *requirements,
-        *PROJECT["dependency-groups"]["test"],
-        "--find-links",
-        str(Path(session.create_tmp(), "wheels")),
-        *options,
-    )
-    unasked = set(found) - set(named(requirements))
-    if unasked - {"lmx-blas"}:
-        session.run("uv", "pip", "uninstall", *unasked, external=True, silent=True)
-    session.run(
-        "python", "-P", "-c", f"import sys; assert sys.prefix in __import__('{imported(requirements)}').__file__"
-    )
+    wanted = with_dependencies(named(requirements))
+    session.install("--reinstall", "--no-deps", *(str(found[name]) for name in wanted), silent=True)
+    if unasked := set(found) - set(wanted):  # a reused environment may hold them
+        session.run("uv", "pip", "uninstall", "--quiet", *unasked, external=True, silent=True)
+    tools = PROJECT["dependency-groups"]["test"] + [
+        tool for name in wanted for tool in DISTRIBUTIONS[name].get("dependency-groups", {}).get("test", [])
+    ]
+    session.install(*requirements, *tools, "--find-links", str(wheels(session)), *options)
+    for name in wanted:
+        module = name.replace("-", "_")
+        session.run(
+            "python", "-P", "-c", f"import sys, {module}; assert sys.prefix in {module}.__file__, {module}.__file__"
+        )
     session.log(session.run("python", "--version", silent=True))
 
 
@@ -68,8 +86,12 @@ def named(requirements: list[str]) -> list[str]:
     return [re.split(r"[\[;<>=! ]", requirement)[0] for requirement in requirements]
 
 
-def imported(requirements: list[str]) -> str:
-    return named(requirements)[0].replace("-", "_")
+def with_dependencies(names: list[str]) -> list[str]:
+    """Those of the workspace among the names, and what they need of it."""
+    found = [name for name in names if name in DISTRIBUTIONS]
+    needed = [each for name in found for each in named(DISTRIBUTIONS[name]["project"]["dependencies"])]
+    more = [name for name in dict.fromkeys(needed) if name in DISTRIBUTIONS and name not in found]
+    return with_dependencies([*found, *more]) if more else sorted(set(found))
 
 
 def run_tests(session: nox.Session, folders: list[str]) -> None:
@@ -81,32 +103,92 @@ def run_tests(session: nox.Session, folders: list[str]) -> None:
 @nox.session(python=PYTHON)
 @nox.parametrize("what", list(MATRIX))
 def tests(session: nox.Session, what: str) -> None:
-    """Core alone, each plugin alone, everything together; from wheels, on the first Python >= 3.11 that uv finds."""
-    prepare(session, MATRIX[what]["requirements"], "--constraint", "constraints.txt")
-    run_tests(session, MATRIX[what]["tests"])
+    """Core alone, each plugin with core, everything together, then `broken`, `renamed`, `scaffold`, `third_party`, `docs`.
+
+    From wheels, on the first Python >= 3.11 that uv finds.
+    """
+    requirements, folders = MATRIX[what]
+    prepare(session, requirements, "--constraint", "constraints.txt")
+    run_tests(session, folders)
+    if what == "all" and not session.posargs:
+        for other in ("broken", "renamed", "scaffold", "third_party", "docs"):
+            session.notify(other)
+
+
+@nox.session(python=PYTHON)
+def broken(session: nox.Session) -> None:
+    """Core's tests of plugins, training and the command line, with ten bad distributions installed."""
+    prepare(session, [CORE], "--constraint", "constraints.txt")
+    site = session.run(
+        "python", "-P", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", silent=True
+    ).strip()
+    script = ["python", "-P", "tests/plugins/bad.py"]
+    session.run(*script, "install", site)
+    try:
+        run_tests(session, ["tests/plugins", "tests/cli", "tests/test_serialize.py", "tests/test_block.py"])
+        session.run(*script, "prove", site)
+    finally:
+        session.run(*script, "uninstall", site)
+
+
+@nox.session(python=PYTHON)
+def renamed(session: nox.Session) -> None:
+    """Core's tests with every built-in component under another name: core compares none."""
+    prepare(session, [CORE], "--constraint", "constraints.txt")
+    run_tests(
+        session,
+        ["--renamed", "tests/architectures", "tests/components", "tests/test_block.py", "tests/test_generation.py"],
+    )
+
+
+@nox.session(python=PYTHON)
+def scaffold(session: nox.Session) -> None:
+    """`lmx plugins new` for every kind: built as a wheel, installed, and its tests passed."""
+    prepare(session, [CORE], "--constraint", "constraints.txt")
+    session.run("python", "-P", "tests/cli/scaffolded.py", session.create_tmp())
+
+
+@nox.session(python=PYTHON, reuse_venv=False)
+def third_party(session: nox.Session) -> None:
+    """Another author's FFN, position and mixer as wheels in a clean environment: trained, saved, uninstalled, asked for."""
+    folder = Path(session.create_tmp(), "wheels")
+    shutil.rmtree(folder, ignore_errors=True)
+    for project in sorted(Path("tests/third_party").glob("*/pyproject.toml")):
+        build(session, project.parent, folder)
+    prepare(session, [CORE], "--constraint", "constraints.txt")
+    session.run("python", "-P", "tests/third_party/journey.py", str(folder))
+
+
+@nox.session(python=PYTHON)
+def docs(session: nox.Session) -> None:
+    """The site, every warning an error; its pages hold what the commands print today."""
+    prepare(session, EVERYTHING, "--constraint", "constraints.txt")
+    session.install(*PROJECT["dependency-groups"]["docs"], "--constraint", "constraints.txt")
+    session.run("python", "-P", "docs/generate.py", "--check")
+    session.run("mkdocs", "build", "--strict", "--quiet", "--site-dir", str(Path(session.create_tmp(), "site")))
 
 
 @nox.session(python=PYTHON, reuse_venv=False)
 def lowest(session: nox.Session) -> None:
     """The lowest versions that the distributions declare."""
-    declared = [
-        *PROJECT["project"]["dependencies"],
-        *(each for extra in ("cpu", "plot", "tiktoken", "yaml") for each in EXTRAS[extra]),
+    extras = {"lmx-core": ("cpu", "plot", "tiktoken", "yaml"), "lmx-blas": ("mkl",)}
+    declared = [each for project in DISTRIBUTIONS.values() for each in project["project"]["dependencies"]] + [
+        each
+        for name, chosen in extras.items()
+        for extra in chosen
+        for each in DISTRIBUTIONS[name]["project"]["optional-dependencies"][extra]
     ]
-    declared += tomllib.loads((ROOT / "plugins/lmx-blas/pyproject.toml").read_text())["project"][
-        "optional-dependencies"
-    ]["mkl"]
     # --no-config: uv would read the constraints of pyproject.toml
-    prepare(session, [*MATRIX["all"]["requirements"], *declared], "--resolution", "lowest-direct", "--no-config")
+    prepare(session, [*EVERYTHING, *declared], "--resolution", "lowest-direct", "--no-config")
     session.run("uv", "pip", "freeze", external=True)
-    run_tests(session, MATRIX["all"]["tests"])
+    run_tests(session, MATRIX["all"][1])
 
 
 @nox.session(python=["3.11", "3.12", "3.13", "3.14"])
 def pythons(session: nox.Session) -> None:
     """Everything together on every Python that is here."""
-    prepare(session, MATRIX["all"]["requirements"])
-    run_tests(session, MATRIX["all"]["tests"])
+    prepare(session, EVERYTHING)
+    run_tests(session, MATRIX["all"][1])
 
 
 @nox.session(python=PYTHON)
@@ -120,7 +202,7 @@ def lint(session: nox.Session) -> None:
 @nox.session(python=PYTHON)
 def types(session: nox.Session) -> None:
     """pyright, strict."""
-    requirements = [*MATRIX["all"]["requirements"], *PROJECT["dependency-groups"]["types"]]
+    requirements = [*EVERYTHING, *PROJECT["dependency-groups"]["types"]]
     prepare(session, requirements, "--constraint", "constraints.txt")
     session.run("pyright", "--pythonpath", f"{session.bin}/python")
 
@@ -128,7 +210,7 @@ def types(session: nox.Session) -> None:
 @nox.session(python=PYTHON)
 def bench(session: nox.Session) -> None:
     """Benchmarks against peers and against the limit of the machine; nothing is asserted."""
-    prepare(session, MATRIX["all"]["requirements"], "--constraint", "constraints.txt")
+    prepare(session, EVERYTHING, "--constraint", "constraints.txt")
     for script in session.posargs or sorted(map(str, Path("benchmarks").glob("bench_*.py"))):
         session.run("python", "-P", script)
 

@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from lmx_core.config import spec as spec
     from lmx_core.construct import build as build
     from lmx_core.errors import LmxError as LmxError
+    from lmx_core.errors import StopRun as StopRun
     from lmx_core.factories import make_config as make_config
     from lmx_core.generation import generate as generate
     from lmx_core.generation import stream_generate as stream_generate
+    from lmx_core.hookspecs import hookimpl as hookimpl
     from lmx_core.model import LanguageModel as LanguageModel
     from lmx_core.registry import attention_registry as attention_registry
     from lmx_core.registry import ffn_registry as ffn_registry
@@ -48,9 +50,10 @@ _HOMES = {
     "components.positions": ("PositionBase",),
     "config": ("BlockConfig", "ComponentSpec", "ModelConfig", "spec"),
     "construct": ("build",),
-    "errors": ("LmxError",),
+    "errors": ("LmxError", "StopRun"),
     "factories": ("make_config",),
     "generation": ("generate", "stream_generate"),
+    "hookspecs": ("hookimpl",),
     "model": ("LanguageModel",),
     "registry": ("attention_registry", "ffn_registry", "norm_registry", "position_registry"),
 }

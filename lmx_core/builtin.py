@@ -35,6 +35,12 @@ BUILTIN = {
     "command.list": "lmx_core.cli.list:list_components",
     "command.info": "lmx_core.cli.info:info",
     "command.count": "lmx_core.cli.count:count",
+    "command.plugins": "lmx_core.cli.plugins:plugins",
+    "command.requirements": "lmx_core.cli.requirements:requirements",
+    "command.config": "lmx_core.cli.config:config",
     "command.diff": "lmx_core.cli.diff:diff",
     "command.doctor": "lmx_core.cli.doctor:doctor",
 }
+
+HOOKS = "lmx_core.catalogue"
+"""The module of core's own hooks."""

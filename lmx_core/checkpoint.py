@@ -1,29 +1,30 @@
 """Models on disk: `model.safetensors`, and a `config.json` that says what they are built from."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import attrs
 import mlx.core as mx
 
-from lmx_core.config import ComponentSpec, ModelConfig
-from lmx_core.construct import filled
-from lmx_core.errors import CheckpointError, UnknownComponentError, report
+from lmx_core.config import ModelConfig
+from lmx_core.errors import CheckpointError, report
 from lmx_core.files import atomically
+from lmx_core.freeze import Record, check_installed, migrated, read_records, records, requirements_of
 from lmx_core.model import LanguageModel, flat_parameters
-from lmx_core.registry import SESSION, registry
 from lmx_core.serialize import plain, structure
 
 WEIGHTS, CONFIG, CHECKPOINTS = "model.safetensors", "config.json", "checkpoints"
+TOKENIZER, POSITION = "tokenizer.json", "training.json"
+"""What a checkpoint of a run holds beside the model: with what text became tokens, and where the run stood."""
 FORMAT = 1
 """Version of the layout of `config.json`."""
 
 
 def save_model(model: LanguageModel, path: str | Path) -> None:
     """Write the model into the directory `path`, each file whole or not at all."""
-    record = {"lmx_format": FORMAT, "model": plain(model.config), "components": list(_provenance(model.config))}
+    needed = [attrs.asdict(each) for each in records(model.config)]
+    record = {"lmx_format": FORMAT, "model": plain(model.config), "components": needed}
     with atomically(Path(path) / WEIGHTS) as weights, atomically(Path(path) / CONFIG) as config:
         mx.save_safetensors(str(weights), flat_parameters(model), {"format": "mlx"})
         config.write_text(json.dumps(record, indent=2), encoding="utf-8")
@@ -54,50 +55,40 @@ def model_directory(path: str | Path) -> Path:
 
 
 def read_config(directory: Path) -> ModelConfig:
-    """The config of a saved model."""
+    """The config of a saved model, as the installed components read it."""
     file = directory / CONFIG
+    saved, needed = _read_record(file)
+    check_installed(needed, file)
+    return migrated(structure(saved, ModelConfig, str(file), "model"), needed)
+
+
+def _read_record(file: Path) -> tuple[Any, list[Record]]:
+    """The model of a file as plain data, and what it was built with."""
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
-        model, version = record["model"], record["lmx_format"]
-        needs = [(each["kind"], each["name"], each["distribution"]) for each in record["components"]]
+        model, version, needed = record["model"], record["lmx_format"], record["components"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{file} is damaged or not lmx's ({type(error).__name__}: {error})") from None
     if version != FORMAT:
         raise CheckpointError(f"{file} has format {version!r}; this lmx reads format {FORMAT}. Update lmx-core.")
-    for kind, name, distribution in needs:
-        _must_be_installed(str(kind), str(name), str(distribution))
-    return structure(model, ModelConfig, str(file), "model")
+    return model, read_records(needed, file)
 
 
-def _must_be_installed(kind: str, name: str, distribution: str) -> None:
+def requirements(path: str | Path) -> list[str]:
+    """What a saved model or a run needs, as pip's requirements; none of it has to be installed."""
+    directory = model_directory(path)
+    needed = _read_record(directory / CONFIG)[1]
+    beside = [directory / name for name in (TOKENIZER, POSITION)]
+    return requirements_of([*needed, *(each for file in beside if file.is_file() for each in needs_of(file))])
+
+
+def needs_of(file: Path) -> list[Record]:
+    """The components that a file of a checkpoint says it was made with."""
     try:
-        registry(kind).find(name)
-    except UnknownComponentError as error:
-        if distribution == SESSION:
-            raise CheckpointError(
-                f"{kind} {name!r} was registered by the program that saved the model. Register it before loading."
-            ) from None
-        raise UnknownComponentError(kind, name, error.known, provider=distribution) from None
-
-
-def _provenance(config: Any) -> Iterator[dict[str, str]]:
-    """Each component that a config names: where it came from."""
-    seen = {(kind, chosen.name) for kind, chosen in _components(config)}
-    for kind, name in sorted(seen):
-        ref = registry(kind).find(name)
-        yield {"kind": kind, "name": name, "distribution": ref.dist, "version": ref.version, "entry_point": ref.target}
-
-
-def _components(config: Any) -> Iterator[tuple[str, ComponentSpec]]:
-    for field in attrs.fields(type(config)):
-        value = getattr(config, field.name)
-        if isinstance(value, ComponentSpec) and "kind" in field.metadata:
-            kind = field.metadata["kind"]
-            yield kind, value
-            value = filled(kind, registry(kind).get(value.name), value)
-        for part in value if isinstance(value, tuple) else (value,):
-            if attrs.has(type(part)) and not isinstance(part, ComponentSpec):
-                yield from _components(part)
+        found = json.loads(file.read_text(encoding="utf-8")).get("components", [])
+    except (OSError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{file} is damaged or not lmx's ({type(error).__name__}: {error})") from None
+    return read_records(found, file)
 
 
 def load_weights(model: LanguageModel, file: Path) -> None:

@@ -1,7 +1,7 @@
 """What a model is made of, as plain data: a config is written, compared and sent without MLX or a plugin."""
 
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
 import attrs
@@ -19,34 +19,47 @@ def type_problem(value: object, annotation: Any) -> str | None:
     """Why `value` is not exactly of the annotated type (`"16"` is no int, `True` is no int, 1 is a float), or None."""
     if _matches(value, annotation):
         return None
-    return f"expected {_readable(annotation)}, got {_shortened(value)} ({type(value).__name__})"
+    return f"expected {readable(annotation)}, got {_shortened(value)} ({type(value).__name__})"
 
 
 def _matches(value: object, annotation: Any) -> bool:
-    origin = get_origin(annotation)
+    origin, inner = get_origin(annotation), get_args(annotation)
     if annotation is Any or annotation is None:
         return annotation is Any or value is None
     if origin in (Union, types.UnionType):
-        return any(_matches(value, choice) for choice in get_args(annotation))
+        return any(_matches(value, choice) for choice in inner)
     if origin is Literal:
-        return value in get_args(annotation)
-    if origin is tuple and isinstance(value, tuple):
-        return all(_matches(item, get_args(annotation)[0]) for item in value)
+        return any(value == choice and type(value) is type(choice) for choice in inner)
     if annotation is float:
         return type(value) is float or (type(value) is int and abs(value) < 2**1023)
     if annotation in (int, bool, str):
         return type(value) is annotation
-    return isinstance(value, origin or annotation)
+    return isinstance(value, origin or annotation) and (not inner or _contents_match(value, origin, inner))
 
 
-def _readable(annotation: Any) -> str:
-    origin = get_origin(annotation)
+def _contents_match(value: Any, origin: Any, inner: tuple[Any, ...]) -> bool:
+    """Whether the items of a list, or the keys and values of a table, are of their types; a text is no list of texts."""
+    if isinstance(value, Mapping):
+        return all(_matches(key, inner[0]) and _matches(item, inner[1]) for key, item in value.items())
+    if origin is tuple and inner[-1] is not ...:
+        return len(value) == len(inner) and all(map(_matches, value, inner))
+    if isinstance(value, Collection):
+        return not isinstance(value, str) and all(_matches(item, inner[0]) for item in value)
+    return True
+
+
+def readable(annotation: Any) -> str:
+    """A type as messages and tables write it: `int or none`, `a list of int`."""
+    origin, inner = get_origin(annotation), get_args(annotation)
     if origin in (Union, types.UnionType):
-        return " or ".join(_readable(choice) for choice in get_args(annotation))
+        return " or ".join(map(readable, inner))
     if origin is Literal:
-        return " or ".join(map(repr, get_args(annotation)))
-    if origin is tuple:
-        return f"a list of {_readable(get_args(annotation)[0])}"
+        return " or ".join(map(repr, inner))
+    if origin is not None and issubclass(origin, Mapping):
+        return f"a table of {readable(inner[1])}"
+    if origin is not None and issubclass(origin, Collection):
+        several = ", ".join(readable(item) for item in inner if item is not ...)
+        return f"a list of {several}"
     return "none" if annotation in (None, type(None)) else getattr(origin or annotation, "__name__", str(annotation))
 
 
@@ -70,6 +83,10 @@ def field_problem(attribute: Field, value: object) -> str | None:
     return None
 
 
+STATED = "stated"
+"""Where a field of `exact_types` keeps the validator that its class states, for who describes it."""
+
+
 def exact_types(cls: type, fields: list[Field]) -> list[Field]:
     """A `field_transformer` that holds every field to its annotation, in Python as in a file."""
 
@@ -78,7 +95,7 @@ def exact_types(cls: type, fields: list[Field]) -> list[Field]:
             if problem := field_problem(field, value):
                 raise ConfigError(f"{attribute.alias}: {problem}")
 
-        return field.evolve(validator=check)
+        return field.evolve(validator=check, metadata={**field.metadata, STATED: field.validator})
 
     return [checked(field) for field in fields]
 
@@ -137,7 +154,7 @@ def slot(kind: str, default: str) -> Any:
 
 
 PRE_NORM, POST_NORM = ComponentSpec("pre_norm"), ComponentSpec("post_norm")
-at_least_one = [validators.ge(1), validators.lt(2**31)]
+at_least_one = [validators.gt(0), validators.lt(2**31)]
 
 
 @attrs.frozen(kw_only=True, init=False, field_transformer=exact_types)
@@ -206,7 +223,7 @@ class BlockConfig:
         return self.layout == PRE_NORM
 
 
-def _as_tuple(value: Any) -> Any:
+def as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
 
 
@@ -219,7 +236,7 @@ class ModelConfig:
     n_layers: int = attrs.field(default=6, validator=at_least_one)
     tie_embeddings: bool = True
     """Whether the head reuses the embedding's weights."""
-    block_configs: tuple[BlockConfig, ...] | None = attrs.field(default=None, converter=_as_tuple)
+    block_configs: tuple[BlockConfig, ...] | None = attrs.field(default=None, converter=as_tuple)
     """One block a layer, where layers differ; `block` then gives what the model itself needs (width, norm)."""
 
     def __attrs_post_init__(self) -> None:

@@ -1,13 +1,14 @@
 """From a spec to a component, built."""
 
-from typing import Any
-
-import attrs
+from typing import Any, TypeVar
 
 from lmx_core.config import ComponentSpec, as_spec
 from lmx_core.errors import ConfigError, report
+from lmx_core.parts import rewritten
 from lmx_core.registry import registry
 from lmx_core.serialize import Problems, options_of, plain
+
+T = TypeVar("T")
 
 
 def build(kind: str, chosen: ComponentSpec | str, *args: Any, **extra: Any) -> Any:
@@ -20,19 +21,14 @@ def build(kind: str, chosen: ComponentSpec | str, *args: Any, **extra: Any) -> A
     return component(*args, *filled(kind, component, as_spec(chosen)), **extra)
 
 
-def completed(config: Any) -> Any:
+def completed(config: T) -> T:
     """The config with every option of its components written out, as two configs are compared."""
-    changes: dict[str, Any] = {}
-    for field in attrs.fields(type(config)):
-        value = getattr(config, field.name)
-        if isinstance(value, ComponentSpec) and "kind" in field.metadata:
-            options = filled(field.metadata["kind"], registry(field.metadata["kind"]).get(value.name), value)
-            changes[field.alias] = ComponentSpec(value.name, plain(options[0]) if options else {})
-        elif isinstance(value, tuple):
-            changes[field.alias] = tuple(completed(part) if attrs.has(type(part)) else part for part in value)
-        elif attrs.has(type(value)):
-            changes[field.alias] = completed(value)
-    return attrs.evolve(config, **changes)
+
+    def complete(kind: str, chosen: ComponentSpec) -> ComponentSpec:
+        options = filled(kind, registry(kind).get(chosen.name), chosen)
+        return ComponentSpec(chosen.name, plain(options[0]) if options else {})
+
+    return rewritten(config, complete)
 
 
 def filled(kind: str, component: Any, chosen: ComponentSpec) -> tuple[Any, ...]:

@@ -18,19 +18,26 @@ class ComponentError(LmxError):
 
 
 class UnknownComponentError(ComponentError, LookupError):
-    """No installed distribution offers this name."""
+    """No installed distribution offers this name.
 
-    def __init__(self, kind: str, name: str, known: Iterable[str], provider: str | None = None) -> None:
+    `provider` is the distribution that would; with `hidden_by` it is installed, and that variable keeps it out.
+    """
+
+    def __init__(
+        self, kind: str, name: str, known: Iterable[str], provider: str | None = None, hidden_by: str | None = None
+    ) -> None:
         names = sorted(known)
-        if provider:
+        if hidden_by:
+            way_out = f"{provider} offers it, and {hidden_by} hides that."
+        elif provider:
             way_out = f"{provider} provides it: pip install {provider}"
         else:
             way_out = f"{did_you_mean(name, names)}Installed: {', '.join(names) or 'none'}."
         super().__init__(f"no {kind} named {name!r}. {way_out}")
-        self.kind, self.name, self.known, self.provider = kind, name, names, provider
+        self.kind, self.name, self.known, self.provider, self.hidden_by = kind, name, names, provider, hidden_by
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.kind, self.name, self.known, self.provider)
+        return type(self), (self.kind, self.name, self.known, self.provider, self.hidden_by)
 
 
 class AmbiguousComponentError(ComponentError, LookupError):
@@ -44,6 +51,14 @@ class AmbiguousComponentError(ComponentError, LookupError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.kind, self.name, self.dists)
+
+
+class StopRun(LmxError):
+    """What a hook raises to end the program with this message; of anything else that it raises there is a warning."""
+
+
+class LmxWarning(UserWarning):
+    """Something that a person should know and that stops nothing."""
 
 
 class DataError(LmxError):
@@ -73,3 +88,14 @@ def report(where: str, problems: Sequence[tuple[str, str]]) -> str:
     """All problems of one source on one screen: a headline, then `path: message` lines."""
     count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''} in {where}"
     return "\n".join([count, *(f"  {path}: {message}" if path else f"  {message}" for path, message in problems)])
+
+
+class ReportError(ConfigError):
+    """Everything that is wrong in one place, `problems` as (path, message) pairs."""
+
+    def __init__(self, where: str, problems: Sequence[tuple[str, str]]) -> None:
+        super().__init__(report(where, problems))
+        self.where, self.problems = where, problems
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.where, self.problems)

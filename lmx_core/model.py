@@ -9,6 +9,7 @@ from mlx import nn
 from mlx.core import array
 from mlx.utils import tree_flatten
 
+from lmx_core import hooks
 from lmx_core.block import ConfigurableBlock
 from lmx_core.components.embedding import Embedding
 from lmx_core.components.masks import CAUSAL
@@ -40,6 +41,7 @@ class LanguageModel(nn.Module):
             self.norm = build("norm", config.block.norm, config.block)
         if not config.tie_embeddings:
             self.head = nn.Linear(config.block.d_model, config.vocab_size, bias=False)
+        hooks.model_built(self)
 
     def _layer(self, i: int, shared: list[tuple[Any, Any]]) -> ConfigurableBlock:
         block = self.config.get_block_config(i)

@@ -1,4 +1,4 @@
-"""Which distributions offer which components: read from installed metadata once a process, importing none of them.
+"""Installed distributions as pluggy plugins, by their names.
 
 `LMX_PLUGINS=a,b` allows only these distributions (empty: core alone), `LMX_DISABLE=a,b` hides some.
 """
@@ -7,102 +7,121 @@ import functools
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 import attrs
 import pluggy
 
 from lmx_core import __version__, hookspecs
-from lmx_core.builtin import BUILTIN
+from lmx_core.builtin import BUILTIN, HOOKS
+from lmx_core.metadata import Problem, canonical, scan
 from lmx_core.ref import Ref
 
 CORE = "lmx-core"
-GROUP = "lmx.components"
-KEY = re.compile(r"([a-z_]+)\.(\S+)")
-TARGET = re.compile(r"[\w.]+:\w+")
+KEY = re.compile(r"([a-z_]+)\.([\w.+-]+)")
+TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+MODULE = re.compile(r"[A-Za-z_][\w.]*")
 
 
 @attrs.frozen(eq=False)
 class Distribution:
-    """One installed distribution as a pluggy plugin."""
+    """One installed distribution, with what its entry points say."""
 
     name: str
     version: str
-    refs: Sequence[Ref]
-    problems: Sequence[str] = ()
-    """What is wrong with its entry points, for `lmx doctor`."""
+    place: str
+    """Its metadata directory; empty for core, whose table is built in."""
+    refs: Sequence[Ref] = ()
+    hooks: str | None = None
+    """The module of its hooks."""
+    problems: Sequence[Problem] = ()
+    refused: Sequence[tuple[str, str]] = ()
+    """Its entry points that are left out, each with a problem of its own."""
+    hidden: str | None = None
+    """The variable that keeps it out, or None."""
 
-    @hookspecs.hookimpl
-    def lmx_components(self) -> Sequence[Ref]:
-        return self.refs
+    def __dir__(self) -> Iterable[str]:
+        return ()  # where pluggy looks for hooks, which are in a module of their own: this saves 50 ms of a thousand plugins
 
 
 @functools.cache
 def manager() -> pluggy.PluginManager:
-    """Every installed distribution as a plugin, blocked ones left out."""
+    """Every installed distribution as a plugin under its own name; pluggy blocks those that are hidden."""
     plugins = pluggy.PluginManager(hookspecs.PROJECT)
     plugins.add_hookspecs(hookspecs)
-    for name in _names("LMX_DISABLE") - {CORE}:
-        plugins.set_blocked(name)
-    for distribution in (_core(), *_installed()):
+    for distribution in everything():
+        if distribution.hidden:
+            plugins.set_blocked(distribution.name)
         plugins.register(distribution, distribution.name)
     return plugins
 
 
+@functools.cache
+def everything() -> Sequence[Distribution]:
+    """Every distribution with components or hooks, core first, then by name; the hidden ones are among them."""
+    core = _distribution(CORE, __version__, "", [*BUILTIN.items(), ("hooks", HOOKS)])
+    allowed, disabled = named("LMX_PLUGINS"), named("LMX_DISABLE") or set()
+    found = [core]
+    for copy, problems in ((each.copy, each.problems) for each in scan().installed):
+        hidden = "LMX_PLUGINS" if allowed is not None and copy.name not in allowed else None
+        hidden = "LMX_DISABLE" if copy.name in disabled else hidden
+        found.append(_distribution(copy.name, copy.version, copy.place, copy.entries, problems, hidden))
+    return found
+
+
 def distributions() -> list[Distribution]:
-    """The distributions that take part, core first, then by name."""
+    """Those that take part."""
     return [plugin for _, plugin in manager().list_name_plugin() if isinstance(plugin, Distribution)]
 
 
 def refs() -> Iterator[Ref]:
-    """Every component that an installed distribution offers."""
-    for offered in manager().hook.lmx_components():
-        yield from offered
+    """Every component that a distribution which takes part offers."""
+    return (ref for distribution in distributions() for ref in distribution.refs)
 
 
-def canonical(name: str) -> str:
-    """A distribution's name as indexes compare it."""
-    return re.sub(r"[-_.]+", "-", name).lower()
+def forget() -> None:
+    """Read everything anew when it is next asked for."""
+    for cached in (scan, everything, manager):
+        cached.cache_clear()
 
 
-def _names(variable: str) -> set[str]:
-    return {canonical(name.strip()) for name in os.environ.get(variable, "").split(",") if name.strip()}
+def named(variable: str) -> set[str] | None:
+    """The distributions that an environment variable lists; None where it is not set."""
+    text = os.environ.get(variable)
+    return None if text is None else {canonical(name.strip()) for name in text.split(",") if name.strip()}
 
 
-def _core() -> Distribution:
-    return _distribution(CORE, __version__, BUILTIN.items())
-
-
-def _distribution(name: str, version: str, entries: Iterable[tuple[str, str]]) -> Distribution:
-    found: list[Ref] = []
-    problems: list[str] = []
+def _distribution(
+    name: str,
+    version: str,
+    place: str,
+    entries: Iterable[tuple[str, str]],
+    problems: Sequence[Problem] = (),
+    hidden: str | None = None,
+) -> Distribution:
+    found: dict[str, Ref] = {}
+    hooks: list[str] = []
+    refused: dict[tuple[str, str], Problem] = {}
     for key, target in entries:
         match = KEY.fullmatch(key)
-        if key in BUILTIN and name != CORE:
-            problems.append(
-                f"{name}: entry point {key} has one of core's names and is left out. Its author must rename it."
-            )
-        elif match and TARGET.fullmatch(target):
-            found.append(Ref(kind=match[1], name=match[2], target=target, dist=name, version=version))
-        else:
-            problems.append(
-                f'{name}: entry point {key} = "{target}" is not of the form "<kind>.<name>" = "module:attribute"'
-            )
-    return Distribution(name, version, found, problems)
+        if key == "hooks" and not hooks and MODULE.fullmatch(target):
+            hooks.append(target)
+        elif problem := _refusal(key, target, found, reserved=name != CORE):
+            refused[key, target] = Problem(name, version, place, *problem)
+        elif match:
+            found[key] = Ref(kind=match[1], name=match[2], target=target, dist=name, version=version)
+    refs = list(found.values())
+    every = [*problems, *refused.values()]
+    return Distribution(name, version, place, refs, hooks[0] if hooks else None, every, list(refused), hidden)
 
 
-def _installed() -> list[Distribution]:
-    """In the order of their names, so that no answer depends on directory order."""
-    allowed = _names("LMX_PLUGINS") if "LMX_PLUGINS" in os.environ else None
-    entries: dict[tuple[str, str], list[tuple[str, str]]] = {}
-    for entry in _entry_points():
-        dist = canonical(entry.dist.name)
-        if allowed is None or dist in allowed:
-            entries.setdefault((dist, entry.dist.version), []).append((entry.name, entry.value))
-    return [_distribution(*key, sorted(found)) for key, found in sorted(entries.items())]
-
-
-def _entry_points() -> Iterable[Any]:
-    import importlib_metadata  # here and lazily: importing it replaces the standard library's finder of distributions
-
-    return importlib_metadata.entry_points(group=GROUP)
+def _refusal(key: str, target: str, found: Iterable[str], reserved: bool) -> tuple[str, str] | None:
+    """Why an entry point is left out, and what its author does about it."""
+    if reserved and key in BUILTIN:
+        return f"entry point {key} has one of core's names and is left out", "Its author must rename it."
+    if key in found or key == "hooks":
+        rule = "is there twice" if MODULE.fullmatch(target) or key in found else "names no module"
+        return f'entry point {key} = "{target}" {rule} and is left out', "Its author must mend it."
+    if not (KEY.fullmatch(key) and TARGET.fullmatch(target)):
+        form = '"<kind>.<name>" = "module:attribute"'
+        return f'entry point {key} = "{target}" is not of the form {form} and is left out', "Its author must mend it."
+    return None

@@ -164,3 +164,50 @@ class ConfigFactory(Protocol):
     sizes: Mapping[str, Mapping[str, Any]]
 
     def __call__(self, **numbers: Any) -> "ModelConfig": ...
+
+
+CONTRACTS: Mapping[str, type] = {
+    "attention": Attention,
+    "ffn": FeedForward,
+    "norm": Norm,
+    "position": Position,
+    "layout": Layout,
+    "tokenizer": Tokenizer,
+    "dataset": Dataset,
+    "schedule": Schedule,
+    "config": ConfigFactory,
+}
+"""What a component of a kind offers; kinds that are not here ask for nothing."""
+
+
+def breach(kind: str, component: Any) -> str | None:
+    """What keeps a component from being of its kind as far as that shows before it is built, or None."""
+    contract = CONTRACTS.get(kind)
+    if contract is None:
+        return None
+    if contract is ConfigFactory:
+        return None if callable(component) else f"every {kind} is a function, got {_shown(component)}"
+    if not isinstance(component, type):
+        return f"every {kind} is a class, got {_shown(component)}"
+    lacking = [f"{name}()" for name in _methods(contract) if not _has(component, name)]
+    return f"{component.__name__} lacks {' and '.join(lacking)}, which every {kind} has" if lacking else None
+
+
+def _methods(contract: type) -> list[str]:
+    """What instances of a protocol are asked to do; plain attributes may be set when a component is built."""
+    hidden = {"__init__", "__subclasshook__", "__class_getitem__"}
+    return sorted(
+        name
+        for name, value in vars(contract).items()
+        if (callable(value) or isinstance(value, classmethod))
+        and name not in hidden
+        and (name == "__call__" or name[0] != "_")
+    )
+
+
+def _has(cls: type, name: str) -> bool:
+    return any(name in vars(base) for base in cls.__mro__ if base is not object)  # every class itself has a __call__
+
+
+def _shown(component: Any) -> str:
+    return f"{type(component).__name__} {str(component)[:60]!r}"

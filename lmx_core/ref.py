@@ -1,12 +1,15 @@
 """Where a component is found."""
 
 import importlib
+import sys
+from contextlib import redirect_stdout
 from typing import Any
 
 import attrs
 
 from lmx_core import backend
 from lmx_core.errors import BackendError, ComponentError
+from lmx_core.protocols import breach
 
 
 @attrs.frozen(kw_only=True)
@@ -20,16 +23,39 @@ class Ref:
     dist: str
     version: str
 
+    @property
+    def qualified(self) -> str:
+        """The name with its distribution, as a config writes it where two offer the name."""
+        return f"{self.dist}/{self.name}"
+
+    @property
+    def module(self) -> str:
+        return self.target.partition(":")[0]
+
     def load(self) -> Any:
-        """The component itself. `ComponentError` when its distribution is broken."""
+        """The component itself. `ComponentError` when its distribution is broken, or it is not what its kind must be."""
         module, _, attribute = self.target.partition(":")
         try:
-            with backend.explained():
-                return getattr(importlib.import_module(module), attribute)
+            with backend.explained(), redirect_stdout(sys.stderr):  # a program's output is not a plugin's to write to
+                component = getattr(importlib.import_module(module), attribute)
         except BackendError:
             raise
         except (Exception, SystemExit) as error:
-            raise ComponentError(
-                f"{self.kind}.{self.name} from {self.dist} {self.version} ({self.target}) could not be loaded: "
-                f"{type(error).__name__}: {error}. Other components are not affected; LMX_DISABLE={self.dist} hides this one."
-            ) from error
+            raise BrokenComponentError(self, f"{type(error).__name__}: {error}") from error
+        if problem := breach(self.kind, component):
+            raise BrokenComponentError(self, problem)
+        return component
+
+
+class BrokenComponentError(ComponentError):
+    """An installed component that does not load."""
+
+    def __init__(self, ref: Ref, reason: str) -> None:
+        super().__init__(
+            f"{ref.kind}.{ref.name} from {ref.dist} {ref.version} ({ref.target}) could not be loaded: "
+            f"{reason}. Other components are not affected; LMX_DISABLE={ref.dist} hides this one."
+        )
+        self.ref, self.reason = ref, reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.ref, self.reason)

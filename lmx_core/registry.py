@@ -1,12 +1,16 @@
 """From a component's name to the component, loaded when it is first used."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from lmx_core import plugins
-from lmx_core.errors import AmbiguousComponentError, ConfigError, UnknownComponentError
+from lmx_core import hooks, plugins
+from lmx_core.errors import AmbiguousComponentError, ComponentError, ConfigError, UnknownComponentError, near_miss
+from lmx_core.metadata import canonical
 from lmx_core.plugins import CORE
+from lmx_core.protocols import breach
 from lmx_core.ref import Ref
 
 if TYPE_CHECKING:
@@ -15,6 +19,17 @@ if TYPE_CHECKING:
 C = TypeVar("C")
 SESSION = "session"
 """The distribution of what this process registered itself."""
+_preferred: ContextVar[Sequence[str]] = ContextVar("preferred", default=())
+
+
+@contextmanager
+def preferring(dists: Sequence[str]) -> Generator[None, None, None]:
+    """Within it a bare name that several distributions offer means the first of these that offers it."""
+    token = _preferred.set([canonical(dist) for dist in dists])
+    try:
+        yield
+    finally:
+        _preferred.reset(token)
 
 
 class Registry(Generic[C]):
@@ -34,6 +49,8 @@ class Registry(Generic[C]):
             raise ConfigError(f"{self.kind} {name!r} is one of core's names. Register yours under another one.")
 
         def add(component: C) -> C:
+            if problem := breach(self.kind, component):
+                raise ComponentError(f"{self.kind} {name!r} cannot be registered: {problem}")
             self._session[name] = component
             return component
 
@@ -57,15 +74,33 @@ class Registry(Generic[C]):
     def find(self, name: str) -> Ref:
         """The one component that `name` or `distribution/name` means.
 
-        `UnknownComponentError` with the near miss when nobody offers it, `AmbiguousComponentError` when several do.
+        `UnknownComponentError` with the near miss, or with what to install, when nobody offers it;
+        `AmbiguousComponentError` when several do and none is preferred.
         """
         dist, _, bare = name.rpartition("/")
-        found = [ref for ref in self.refs(bare) if dist in ("", ref.dist)]
+        found = [ref for ref in self.refs(bare) if canonical(dist) in ("", ref.dist)]
         if not found:
-            raise UnknownComponentError(self.kind, name, self.names())
+            raise self._unknown(name, canonical(dist), bare)
+        if len(found) > 1:
+            found = [ref for each in _preferred.get() for ref in found if ref.dist == each][:1] or found
         if len(found) > 1:
             raise AmbiguousComponentError(self.kind, bare, (ref.dist for ref in found))
         return found[0]
+
+    def _unknown(self, name: str, dist: str, bare: str) -> UnknownComponentError:
+        """Why nobody offers it: it is hidden, misspelt, or not installed."""
+        known = self.names()
+        for each in plugins.everything():
+            offers = any((ref.kind, ref.name) == (self.kind, bare) for ref in each.refs)
+            if each.hidden and offers and dist in ("", each.name):
+                return UnknownComponentError(self.kind, name, known, each.name, each.hidden)
+        if dist:
+            known = sorted({*known, *(ref.qualified for ref in self.refs())})
+            absent = dist != SESSION and dist not in (each.name for each in plugins.distributions())
+            return UnknownComponentError(
+                self.kind, name, known, dist if absent and not near_miss(name, known) else None
+            )
+        return UnknownComponentError(self.kind, name, known, hooks.missing(self.kind, bare))
 
     def get(self, name: str) -> C:
         """The component itself; its module is imported now."""
@@ -109,7 +144,9 @@ def kinds() -> list[str]:
 
 def forget() -> None:
     """Read the installed metadata anew at the next look-up, as after installing a package in a notebook."""
-    for cached in (plugins.manager, _index, _loaded):
+    plugins.forget()
+    hooks.forget()
+    for cached in (_index, _loaded):
         cached.cache_clear()
 
 

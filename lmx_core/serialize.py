@@ -2,36 +2,20 @@
 
 import json
 import tomllib
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, Union, get_args, get_origin
+from typing import Any, TypeVar
 
 import attrs
 import cattrs
 
 from lmx_core.config import ComponentSpec, Field, ModelConfig, as_spec, field_problem, type_problem
-from lmx_core.errors import ConfigError, LmxError, did_you_mean, report
+from lmx_core.errors import ConfigError, LmxError, ReportError, did_you_mean
+from lmx_core.exactly import NONE, Problems, collecting, exact_converter
 from lmx_core.factories import argument_problems, make_config
 from lmx_core.registry import registry
 
 T = TypeVar("T")
-NONE = "none"
-"""How a file writes None, which TOML lacks, where None is not the default."""
-
-
-class Problems(Exception):
-    """What is wrong below one place: (path, message) pairs."""
-
-    def __init__(self, *found: tuple[str, str]) -> None:
-        super().__init__(found)
-        self.found = found
-
-    def below(self, key: str) -> list[tuple[str, str]]:
-        return [
-            (f"{key}{path if path.startswith('[') or not path else f'.{path}'}", message)
-            for path, message in self.found
-        ]
 
 
 def structure(data: Any, cls: type[T], where: str, path: str = "", *, installed: bool = False) -> T:
@@ -46,15 +30,22 @@ def structure(data: Any, cls: type[T], where: str, path: str = "", *, installed:
         found = problems
     except LmxError as error:  # a component that is not there
         found = Problems(("", str(error)))
-    raise ConfigError(report(where, found.below(path) if path else found.found))
+    raise ReportError(where, found.below(path) if path else found.found)
 
 
-def options_of(component: Any, chosen: ComponentSpec) -> tuple[Any, ...]:
+def preferences(table: Mapping[str, Any]) -> Sequence[str]:
+    """The distributions that a config prefers, if it says so in a way that can be read."""
+    preferred: Any = table.get("prefer")
+    sound = isinstance(preferred, list) and all(isinstance(dist, str) for dist in preferred)
+    return preferred if sound else ()
+
+
+def options_of(component: Any, chosen: ComponentSpec, *, installed: bool = False) -> tuple[Any, ...]:
     """The component's `Options` filled from its spec, as arguments: one, or none where it has no options."""
     options = getattr(component, "Options", None)
     if options is None and chosen.options:
         raise Problems(*((key, f"unknown option; {chosen.name!r} has no options") for key in chosen.options))
-    return () if options is None else (_converter(False).structure(chosen.thawed(), options),)
+    return () if options is None else (_converter(installed).structure(chosen.thawed(), options),)
 
 
 def plain(instance: Any) -> Any:
@@ -117,61 +108,12 @@ PARSERS: dict[str, Callable[[str], Any]] = {".toml": tomllib.loads, ".json": jso
 
 
 def _converter(installed: bool) -> cattrs.Converter:
-    converter = cattrs.Converter(detailed_validation=False)
-    converter.register_structure_hook_func(lambda _: True, _exactly)
-    for exact in (int, float, bool, str):
-        converter.register_structure_hook(exact, _exactly)
-    converter.register_structure_hook_factory(_is_optional, lambda kind: _optional(converter, kind))
-    converter.register_structure_hook_factory(_is_list, lambda kind: _items(converter, kind))
+    converter = exact_converter()
     converter.register_structure_hook_factory(attrs.has, lambda cls: _record(converter, cls, installed))
     as_fields = _record(converter, ModelConfig, installed)
     converter.register_structure_hook(ModelConfig, lambda data, _: _from_factory(data) or as_fields(data, _))
     converter.register_structure_hook(ComponentSpec, lambda data, _: _component(data))
     return converter
-
-
-def _is_list(kind: Any) -> bool:
-    return get_origin(kind) is tuple
-
-
-def _is_optional(kind: Any) -> bool:
-    return get_origin(kind) in (Union, type(int | None)) and type(None) in get_args(kind)
-
-
-def _exactly(data: Any, kind: Any) -> Any:
-    if problem := type_problem(data, kind):
-        raise Problems(("", problem))
-    return data
-
-
-def _optional(converter: cattrs.Converter, kind: Any) -> Callable[[Any, Any], Any]:
-    inner: Any = Union[tuple(choice for choice in get_args(kind) if choice is not type(None))]  # noqa: UP007
-
-    def read(data: Any, _: Any) -> Any:
-        if data is None or data == NONE:
-            return None
-        structured = isinstance(data, Mapping | list | tuple) or (isinstance(data, str) and inner is ComponentSpec)
-        if type_problem(data, inner) and not structured:
-            return _exactly(data, kind)
-        return converter.structure(data, inner)
-
-    return read
-
-
-def _items(converter: cattrs.Converter, kind: Any) -> Callable[[Any, Any], Any]:
-    def read(data: Any, _: Any) -> tuple[Any, ...]:
-        if not isinstance(data, list | tuple):
-            return _exactly(data, kind)
-        values: list[Any] = []
-        problems: list[tuple[str, str]] = []
-        for i, item in enumerate(data):
-            with _collecting(problems, f"[{i}]"):
-                values.append(converter.structure(item, get_args(kind)[0]))
-        if problems:
-            raise Problems(*problems)
-        return tuple(values)
-
-    return read
 
 
 def _component(data: Any) -> ComponentSpec:
@@ -218,14 +160,16 @@ def _record(converter: cattrs.Converter, cls: type, installed: bool) -> Callable
             return data
         if not isinstance(data, Mapping):
             raise Problems(("", f"expected a table, got {data!r} ({type(data).__name__})"))
-        problems = [(str(key), _unknown(str(key), cls, fields)) for key in data if key not in fields]
         values: dict[str, Any] = {}
-        for key, field in fields.items():
-            if key in data:
-                with _collecting(problems, key):
-                    values[key] = _value(converter, field, data[key], installed)
-            elif field.default is attrs.NOTHING:
-                problems.append((key, "is missing"))
+        problems: list[tuple[str, str]] = []
+        for key, item in data.items():  # in the order of the file
+            if key not in fields:
+                problems.append((str(key), _unknown(str(key), cls, fields)))
+                continue
+            with collecting(problems, key):
+                values[key] = _value(converter, fields[key], item, installed)
+        required = [key for key, field in fields.items() if field.default is attrs.NOTHING]
+        problems += [(key, "is missing") for key in required if key not in data]
         if problems:
             raise Problems(*problems)
         try:
@@ -238,25 +182,21 @@ def _record(converter: cattrs.Converter, cls: type, installed: bool) -> Callable
 
 def _value(converter: cattrs.Converter, field: Field, data: Any, installed: bool) -> Any:
     if "kind" in field.metadata and isinstance(data, Mapping) and "name" not in data:
-        data = {"name": as_spec(field.default).name, **data}  # options alone are the default component's
+        data = {**_default_name(field), **data}  # options alone are the default component's
     kind: Any = field.type
     value = converter.structure(data, kind)
     if problem := field_problem(field, value):
         raise Problems(("", problem))
-    if installed and isinstance(value, ComponentSpec) and "kind" in field.metadata:
-        options_of(registry(field.metadata["kind"]).get(value.name), value)
+    if installed and "kind" in field.metadata:
+        for part in value if isinstance(value, tuple) else (value,):
+            if isinstance(part, ComponentSpec):
+                options_of(registry(field.metadata["kind"]).get(part.name), part, installed=True)
     return value
 
 
-@contextmanager
-def _collecting(problems: list[tuple[str, str]], key: str) -> Generator[None, None, None]:
-    """Note what is wrong below `key`, and go on with the next one."""
-    try:
-        yield
-    except Problems as found:
-        problems += found.below(key)
-    except LmxError as error:
-        problems.append((key, str(error)))
+def _default_name(field: Field) -> dict[str, str]:
+    default = as_spec(field.default)
+    return {"name": default.name} if isinstance(default, ComponentSpec) else {}
 
 
 def _unknown(key: str, cls: type, fields: Mapping[str, Any]) -> str:

@@ -1,7 +1,9 @@
 """Shapes in signatures are checked while tests run: the hook comes before the first import of the package."""
 
 import os
+import runpy
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -20,3 +22,12 @@ def _no_outside_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.startswith("LMX_") and (name in ("LMX_PLUGINS", "LMX_DISABLE") or "__" in name):
             monkeypatch.delenv(name)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--renamed", action="store_true", help="Run with every built-in component under another name.")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("renamed"):
+        runpy.run_path(str(Path(__file__).with_name("renamed.py")))["rename"]()

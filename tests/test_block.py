@@ -91,10 +91,11 @@ def test_a_position_that_would_be_ignored_is_refused(register):
         LanguageModel(
             ModelConfig(block=SMALL, vocab_size=50, n_layers=4, block_configs=[SMALL, SMALL, SMALL, rotating])
         )
+    none, rope, alibi = (spec(name).name for name in ("none", "rope", "alibi"))  # others with --renamed
     assert str(refused.value) == (
-        "model.block_configs[3]: attention 'mean' takes no position; 'rope' provides a rotation. Set position = \"none\"."
+        f"model.block_configs[3]: attention 'mean' takes no position; '{rope}' provides a rotation. Set position = \"none\"."
     )
-    with pytest.raises(ConfigError, match="model.block: attention 'none' takes no position; 'alibi' provides a bias"):
+    with pytest.raises(ConfigError, match=f"model.block: attention '{none}' takes no position; '{alibi}' provides a bias"):
         LanguageModel(model(attention="none", position="alibi"))
 
 
@@ -104,7 +105,8 @@ def test_a_mixer_says_what_it_takes(register):
 
     register(attention_registry, "only_rotated", OnlyRotated)
     LanguageModel(model(attention="only_rotated", position="rope"))
-    with pytest.raises(ConfigError, match="'only_rotated' takes no such position; 'alibi' provides a bias"):
+    alibi = spec("alibi").name
+    with pytest.raises(ConfigError, match=f"'only_rotated' takes no such position; '{alibi}' provides a bias"):
         LanguageModel(model(attention="only_rotated", position="alibi"))
 
 

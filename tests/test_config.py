@@ -41,7 +41,7 @@ def test_pre_norm_is_short_for_a_layout():
         ({"d_model": True}, r"d_model: expected int, got True \(bool\)"),
         ({"bias": "false"}, r"bias: expected bool, got 'false' \(str\)"),
         ({"dropout": 1.0}, "dropout: must be < 1, got 1.0"),
-        ({"n_heads": 0}, "n_heads: must be >= 1, got 0"),
+        ({"n_heads": 0}, "n_heads: must be > 0, got 0"),
         ({"attention": 3}, r"attention: expected ComponentSpec, got 3 \(int\)"),
         ({"d_model": 65}, "d_model=65 is not a multiple of n_heads=8"),
         ({"n_kv_heads": 3}, "n_heads=8 is not a multiple of n_kv_heads=3"),

@@ -1,5 +1,6 @@
 """Every code block of the README and the docs runs; what is written twice is the same."""
 
+import inspect
 import re
 import tomllib
 from pathlib import Path
@@ -14,22 +15,23 @@ def blocks(page, language):
     return re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.S)
 
 
-def run_tests_of(namespace):
-    """Tests in a page are run as pytest would, over what they are parametrised with."""
+def run_tests_of(namespace, request):
+    """Tests in a page are run as pytest would, with fixtures, or over what they are parametrised with."""
     for name, function in list(namespace.items()):
         if name.startswith("test_"):
-            (mark,) = function.pytestmark
-            for value in mark.args[1]:
-                function(value)
+            rows = [value.values for mark in getattr(function, "pytestmark", []) for value in mark.args[1]]
+            fixtures = [] if rows else inspect.signature(function).parameters
+            for row in rows or [[request.getfixturevalue(fixture) for fixture in fixtures]]:
+                function(*row)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_python_runs(page, capsys):
+def test_python_runs(page, capsys, request):
     """The blocks of a page one after the other, its tests included."""
     namespace = {"__name__": page.stem}
     for block in blocks(page, "python"):
         exec(compile(block, str(page), "exec"), namespace)
-    run_tests_of(namespace)
+    run_tests_of(namespace, request)
     if page.name == "README.md":
         assert len(capsys.readouterr().out.splitlines()) == 2
 

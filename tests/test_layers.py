@@ -12,22 +12,25 @@ from lmx_core.builtin import BUILTIN
 ROOT = Path(lmx_core.__file__).parent
 LAYERS = [
     ["errors", "shapes", "protocols"],
-    ["backend", "files"],
+    ["backend", "files", "metadata"],
     ["config", "ref"],
-    ["hookspecs", "builtin"],
-    ["plugins"],
+    ["hookspecs", "builtin", "exactly"],
+    ["catalogue", "plugins"],
+    ["hooks"],
     ["registry"],
+    ["parts", "inventory"],
     ["factories"],
     ["serialize", "overrides"],
-    ["construct"],
-    ["components"],
+    ["construct", "describe"],
+    ["components", "schema", "document"],
     ["block"],
     ["model"],
-    ["architectures", "checkpoint", "sampling"],
+    ["architectures", "freeze", "sampling"],
+    ["checkpoint"],
     ["data", "generation", "objective"],
     ["evaluate"],
     ["train"],
-    ["testing"],
+    ["testing", "scaffold"],
     ["cli"],
     ["__main__"],
 ]
@@ -99,4 +102,4 @@ def test_no_name_of_a_component_is_compared():
 
 def test_the_backport_is_imported_in_one_place():
     found = [file.name for file in FILES if "import importlib_metadata" in file.read_text()]
-    assert found == ["plugins.py"]
+    assert found == ["metadata.py"]

@@ -5,7 +5,7 @@ import json
 import attrs
 import pytest
 
-from lmx_core import BlockConfig, ModelConfig, attention_registry, make_config, spec
+from lmx_core import AttentionBase, BlockConfig, ModelConfig, attention_registry, make_config, spec
 from lmx_core.config import ComponentSpec
 from lmx_core.errors import ConfigError
 from lmx_core.serialize import plain, read_file, structure, to_toml
@@ -23,7 +23,7 @@ def latent():
     """An attention with options, registered in this process."""
 
     @attention_registry.register("latent")
-    class Latent:
+    class Latent(AttentionBase):
         Options = LatentOptions
 
     yield Latent
@@ -72,10 +72,10 @@ def test_every_problem_is_in_one_report(latent):
     block = {"d_model": "16", "attention": {"name": "latent", "kv_lora_rnk": 3}}
     assert problems({"block": block, "n_layers": 0}) == [
         "3 problems in tiny.toml",
+        "  model.block.d_model: expected int, got '16' (str)",
         "  model.block.attention.kv_lora_rnk: unknown option; did you mean 'kv_lora_rank'? "
         "(LatentOptions has kv_lora_rank, q_lora_rank)",
-        "  model.block.d_model: expected int, got '16' (str)",
-        "  model.n_layers: must be >= 1, got 0",
+        "  model.n_layers: must be > 0, got 0",
     ]
 
 
@@ -114,6 +114,7 @@ def test_every_problem_is_in_one_report(latent):
         ({"factory": "llama", "d_model": 65}, "model: d_model=65 is not a multiple of n_heads=32"),
     ],
 )
+@pytest.mark.usefixtures("plugins")
 def test_each_problem_has_its_path(data, line):
     headline, *found = problems(data)
     assert headline == "1 problem in tiny.toml"
@@ -192,10 +193,11 @@ class RichOptions:
 def test_options_of_every_shape_can_be_set():
     """Lists, tables, records and parts by name, from a file and from Python."""
 
-    class Rich:
+    class Rich(AttentionBase):
         Options = RichOptions
 
         def __init__(self, config, options):
+            super().__init__(config)
             self.options = options
 
     attention_registry.register("rich")(Rich)

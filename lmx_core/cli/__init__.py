@@ -1,15 +1,17 @@
 """The command line: each verb is a component of kind `command`, imported when it runs."""
 
 import io
+import os
 import sys
+import warnings
 from typing import Any
 
 import click
 
 from lmx_core import __version__, backend
-from lmx_core.errors import LmxError, UnknownComponentError, did_you_mean
+from lmx_core.errors import LmxError, LmxWarning, UnknownComponentError, did_you_mean
 from lmx_core.plugins import CORE
-from lmx_core.registry import registry
+from lmx_core.registry import forget, registry
 
 
 class Verbs(click.Group):
@@ -40,7 +42,28 @@ class Verbs(click.Group):
         return registry("command").get(name).get_short_help_str(90)
 
 
+def _block(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> None:
+    """Hide distributions before the first look-up, in child processes too."""
+    for value in values:
+        word, _, name = value.partition(":")
+        if word != "no" or not name:
+            raise click.BadParameter(f"{value!r}: write no:NAME, such as -p no:acme-ffn", ctx, option)
+        os.environ["LMX_DISABLE"] = f"{os.environ.get('LMX_DISABLE', '')},{name}"
+    if values:
+        forget()
+
+
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option(
+    "-p",
+    "blocked",
+    multiple=True,
+    metavar="no:NAME",
+    is_eager=True,
+    expose_value=False,
+    callback=_block,
+    help="Hide an installed distribution, as LMX_DISABLE=NAME does.",
+)
 @click.version_option(__version__, package_name="lmx-core", message="lmx %(version)s")
 def lmx() -> None:
     """Language models on MLX, built from components that are looked up by name."""
@@ -51,6 +74,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a model writes what no terminal's encoding needs to have
+    warnings.showwarning = _told(warnings.showwarning)
     try:
         with backend.explained():
             lmx(prog_name="lmx")
@@ -63,3 +87,15 @@ def main() -> None:
     except OSError as error:
         click.echo(f"Error: {error.filename or 'a file'}: {error.strerror or error}", err=True)
         sys.exit(2)
+
+
+def _told(otherwise: Any) -> Any:
+    """Our own warnings as one line for a person; those of libraries as they are."""
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if issubclass(category, LmxWarning):
+            click.echo(f"Warning: {message}", err=True)
+        else:
+            otherwise(message, category, *where, **more)
+
+    return show

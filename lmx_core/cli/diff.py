@@ -1,11 +1,13 @@
 """`lmx diff`"""
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import click
 
-from lmx_core.cli.options import as_json, model_config, size_options
+from lmx_core.cli.options import as_json, model_config, run_of, size_options
+from lmx_core.registry import registry
 
 
 @click.command()
@@ -14,11 +16,13 @@ from lmx_core.cli.options import as_json, model_config, size_options
 @size_options
 @as_json
 def diff(a: str, b: str, size: str | None, as_json: bool) -> None:
-    """Exactly the fields in which two configs differ; each an architecture, a config file or a saved model."""
-    from lmx_core.construct import completed
-    from lmx_core.serialize import plain
+    """Exactly the fields in which two configs differ; each an architecture, a config file, a run or a saved model.
 
-    left, right = (dict(_flat(plain(completed(model_config(name, size))))) for name in (a, b))
+    Two files or runs are compared with their data and training, other things by their models.
+    """
+    one, other = _side(a, size), _side(b, size)
+    both = [section for section in one if section in other]
+    left, right = (dict(_flat({section: side[section] for section in both})) for side in (one, other))
     keys = [key for key in {**left, **right} if left.get(key) != right.get(key)]
     if as_json:
         import json
@@ -31,6 +35,23 @@ def diff(a: str, b: str, size: str | None, as_json: bool) -> None:
         click.echo(f"{key:{widths[0]}}  {one:{widths[1]}}  {other}")
     if not keys:
         click.echo(f"{a} and {b} are the same")
+
+
+def _side(name: str, size: str | None) -> dict[str, Any]:
+    """What a name stands for, by sections, with every option written out."""
+    from lmx_core.construct import completed
+    from lmx_core.serialize import plain
+    from lmx_core.train import run as runs
+
+    path = Path(name)
+    is_run = path.is_file() or (path / runs.CONFIG).is_file()
+    if not is_run or size is not None or name in registry("config").names():
+        return {"model": plain(completed(model_config(name, size)))}
+    run, known = run_of(path) if path.is_file() else (runs.read_run(path), True)
+    sections = {key: plain(completed(getattr(run, key))) for key in ("model", "data", "train")}
+    if not known:
+        del sections["model"]["vocab_size"]  # the tokenizer's, whichever that will be
+    return sections
 
 
 def _shown(fields: Mapping[str, Any], key: str) -> str:

@@ -1,26 +1,48 @@
-"""`lmx doctor`"""
+"""`lmx doctor`, and its section `lmx plugins doctor`"""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from lmx_core.cli.options import as_json
 from lmx_core.errors import LmxError
 
+if TYPE_CHECKING:
+    from lmx_core.metadata import Problem
+    from lmx_core.plugins import Distribution
+
+    Facts = dict[str, Any]
+    Problems = list[Problem | str]
+    Gather = Callable[[Facts, Problems], None]
+
 
 @click.command()
 @as_json
 def doctor(as_json: bool) -> None:
     """Versions, device, BLAS and its measured speed, plugins; exit code 1 if something is wrong."""
-    facts: dict[str, Any] = {}
-    problems: list[str] = []
-    for gather in (_versions, _backend, _plugins):
+    _examine([_versions, _backend, _plugins], as_json)
+
+
+@click.command("doctor")
+@as_json
+def plugins_doctor(as_json: bool) -> None:
+    """What is wrong with the installed plugins, and what to do about it; exit code 1 if something is.
+
+    Every component is imported.
+    """
+    _examine([_plugins], as_json)
+
+
+def _examine(sections: "Sequence[Gather]", as_json: bool) -> None:
+    facts: Facts = {}
+    problems: Problems = []
+    for gather in sections:
         gather(facts, problems)
     if as_json:
         import json
 
-        click.echo(json.dumps({**facts, "problems": problems}, indent=2))
+        click.echo(json.dumps({**facts, "problems": [_plain(problem) for problem in problems]}, indent=2))
     else:
         for name, value in facts.items():
             lines = value if isinstance(value, list) else [str(value)]
@@ -30,10 +52,13 @@ def doctor(as_json: bool) -> None:
     raise SystemExit(1 if problems else 0)
 
 
-Gather = Callable[[dict[str, Any], list[str]], None]
+def _plain(problem: "Problem | str") -> dict[str, str]:
+    import attrs
+
+    return {"what": problem} if isinstance(problem, str) else attrs.asdict(problem)
 
 
-def _versions(facts: dict[str, Any], problems: list[str]) -> None:
+def _versions(facts: "Facts", problems: "Problems") -> None:
     import platform
 
     from lmx_core import __version__
@@ -43,7 +68,7 @@ def _versions(facts: dict[str, Any], problems: list[str]) -> None:
     facts["system"] = f"{platform.system()} {platform.machine()}"
 
 
-def _backend(facts: dict[str, Any], problems: list[str]) -> None:
+def _backend(facts: "Facts", problems: "Problems") -> None:
     from lmx_core import backend
 
     try:
@@ -56,9 +81,17 @@ def _backend(facts: dict[str, Any], problems: list[str]) -> None:
     problems += [problem] if problem else []
 
 
-def _plugins(facts: dict[str, Any], problems: list[str]) -> None:
-    from lmx_core.plugins import distributions
+def _plugins(facts: "Facts", problems: "Problems") -> None:
+    from lmx_core import hooks, inventory
+    from lmx_core.plugins import everything
 
-    found = distributions()
-    facts["plugins"] = [f"{each.name} {each.version}: {len(each.refs)} components" for each in found]
-    problems += [problem for each in found for problem in each.problems]
+    facts["plugins"] = [f"{each.name} {each.version}: {_offer(each)}" for each in everything()]
+    problems += inventory.problems()
+    if lines := hooks.report_header():
+        facts["they say"] = lines
+
+
+def _offer(dist: "Distribution") -> str:
+    if dist.hidden:
+        return f"hidden by {dist.hidden}"
+    return f"{len(dist.refs)} component{'s' if len(dist.refs) != 1 else ''}"

@@ -1,12 +1,17 @@
 """Options that several verbs share."""
 
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from lmx_core.config import ModelConfig
+from lmx_core.errors import ConfigError
 from lmx_core.registry import registry
+
+if TYPE_CHECKING:
+    from lmx_core.train.config import RunConfig
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON value, for programs.")
 
@@ -19,9 +24,6 @@ def size_options(command: Any) -> Any:
 
 def model_config(name: str, size: str | None) -> ModelConfig:
     """The config that a person means by `name`: an architecture, a config file, or a saved model."""
-    from pathlib import Path
-
-    from lmx_core.errors import ConfigError
     from lmx_core.factories import make_config
 
     path = Path(name)
@@ -33,27 +35,39 @@ def model_config(name: str, size: str | None) -> ModelConfig:
         from lmx_core.checkpoint import model_directory, read_config
 
         return read_config(model_directory(path))
-    from lmx_core.serialize import read_file, structure
+    config, known = run_of(path)
+    if not known:
+        click.echo(
+            f"vocab_size={config.model.vocab_size} is the default; training takes that of tokenizer "
+            f"{config.data.tokenizer}",
+            err=True,
+        )
+    return config.model
 
-    table = read_file(path)
-    if "model" not in table:
-        raise ConfigError(f"{path} has no [model]")
-    config = structure(table["model"], ModelConfig, str(path), "model", installed=True)
-    return config if "vocab_size" in table["model"] else _with_vocabulary(config, table)
 
+def run_of(file: Path) -> "tuple[RunConfig, bool]":
+    """The run of a config file, and whether its vocabulary is the one that trains: stated, or the tokenizer's own.
 
-def _with_vocabulary(config: ModelConfig, table: Mapping[str, Any]) -> ModelConfig:
-    """The vocabulary that training takes from the tokenizer, where it is known before the data is read."""
+    Some tokenizers know theirs only once they have read the data.
+    """
     import attrs
 
-    from lmx_core.data.corpus import DataConfig
-    from lmx_core.serialize import structure
+    from lmx_core.serialize import read_file
+    from lmx_core.train.config import run_config
+    from lmx_core.train.rules import known_vocabulary
 
-    tokenizer = structure(table.get("data", {}), DataConfig, "the file", "data").tokenizer
-    size = getattr(registry("tokenizer").get(tokenizer.name), "vocab_size", None)
+    table = read_file(file)
+    if "model" not in table:
+        raise ConfigError(f"{file} has no [model]")
+    config = run_config(table, str(file))
+    if states_vocabulary(table):
+        return config, True
+    size = known_vocabulary(config.data)
     if size is None:
-        click.echo(
-            f"vocab_size={config.vocab_size} is the default; training takes that of tokenizer {tokenizer}", err=True
-        )
-        return config
-    return attrs.evolve(config, vocab_size=size)
+        return config, False
+    return attrs.evolve(config, model=attrs.evolve(config.model, vocab_size=size)), True
+
+
+def states_vocabulary(table: Mapping[str, Any]) -> bool:
+    """Whether a file says how many tokens the model has."""
+    return "vocab_size" in table["model"]

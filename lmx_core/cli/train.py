@@ -36,8 +36,11 @@ def train(
         )
     if resume and (run_dir is not None or force):
         raise click.UsageError("--resume goes on in the run's own directory: leave out --run-dir and --force")
-    from lmx_core import backend
+    from lmx_core import backend, hooks
     from lmx_core.train import main
+
+    for line in hooks.report_header():
+        click.echo(line, err=True)
 
     _, problem = backend.blas()
     if problem:

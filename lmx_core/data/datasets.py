@@ -44,7 +44,7 @@ class PythonStdlib:
 
     def documents(self, split: Split) -> Iterable[str]:
         root = Path(sysconfig.get_path("stdlib"))
-        files = _in_order(_below(root, (".py",), self.left_out), root) if root.is_dir() else []
+        files = _in_order(filter(_size, _below(root, (".py",), self.left_out)), root) if root.is_dir() else []
         size = sum(map(_size, files))
         if size < 2 * self.least:
             raise DataError(

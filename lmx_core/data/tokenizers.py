@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from lmx_core.config import Field, exact_types
 from lmx_core.errors import CheckpointError, ConfigError, DataError, LmxError, did_you_mean
 from lmx_core.files import write_text
+from lmx_core.freeze import check_installed, read_records, record
 from lmx_core.protocols import Tokenizer
 from lmx_core.registry import registry
 
@@ -272,7 +273,8 @@ def stream_text(tokenizer: Tokenizer, tokens: Iterable[int]) -> Iterator[str]:
 
 def save_tokenizer(name: str, tokenizer: Tokenizer, path: str | Path) -> None:
     """Write the tokenizer, registered as `name`, to one JSON file."""
-    write_text(Path(path), json.dumps({"name": name, **tokenizer.to_dict()}))
+    needed = attrs.asdict(record("tokenizer", name))
+    write_text(Path(path), json.dumps({**tokenizer.to_dict(), "name": name, "components": [needed]}))
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
@@ -282,7 +284,10 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     where the file is missing or damaged.
     """
     data = _read(Path(path))
-    from_dict: Callable[[Mapping[str, Any]], Tokenizer] = registry("tokenizer").get(data.pop("name")).from_dict
+    name, needed = data.pop("name"), read_records(data.pop("components", []), Path(path))
+    check_installed(needed, Path(path))
+    chosen = needed[0].meant if needed else name
+    from_dict: Callable[[Mapping[str, Any]], Tokenizer] = registry("tokenizer").get(chosen).from_dict
     try:
         return from_dict(data)
     except LmxError:

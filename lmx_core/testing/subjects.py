@@ -1,8 +1,11 @@
 """What the checks run on: a module with random parameters, and inputs that suit it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
+import attrs
 import mlx.core as mx
 from mlx import nn
 from mlx.core import array
@@ -22,16 +25,59 @@ SMALL = BlockConfig(
     d_ff=96,
     max_seq_len=512,
 )
-"""The config that the checks expect a component to be built with."""
+"""The config that the checks build a component with, unless they are given another."""
 
-Make = Callable[[], Any]
+_seed: ContextVar[int] = ContextVar("seed", default=0)
+
+
+@attrs.frozen
+class Make:
+    """Builds a component anew each time, and says with what config. A plain function stands for one with `SMALL`."""
+
+    build: Callable[..., Any]
+    config: Any = SMALL
+
+    def __call__(self, **extra: Any) -> Any:
+        return self.build(self.config, **extra)
+
+    def changed(self, **numbers: Any) -> "Make":
+        """The same with other numbers in the config."""
+        return attrs.evolve(self, config=attrs.evolve(self.config, **numbers))
+
+
+Maker = Make | Callable[[], Any]
+
+
+def config_of(make: Maker) -> Any:
+    return make.config if isinstance(make, Make) else SMALL
+
+
+@contextmanager
+def seeded(seed: int) -> Generator[None, None, None]:
+    """Within it the checks draw other parameters and inputs."""
+    token = _seed.set(seed)
+    try:
+        yield
+    finally:
+        _seed.reset(token)
+
+
+def current_seed() -> int:
+    return _seed.get()
+
+
+def random_key(number: int) -> array:
+    """The key of one draw of a check, another for each seed."""
+    return mx.random.key(1000 * current_seed() + number)
 
 
 def randomise(module: nn.Module, seed: int = 0) -> nn.Module:
     """Random parameters in place of the initial ones: zeros and identities hide mistakes."""
-    keys = iter(mx.random.split(mx.random.key(seed), 10_000))
+    keys = iter(mx.random.split(random_key(seed), 10_000))
 
     def draw(weight: array) -> array:
+        if not mx.issubdtype(weight.dtype, mx.floating):
+            return weight
         noise = mx.random.normal(weight.shape, key=next(keys))
         drawn = noise / weight.shape[-1] ** 0.5 if weight.ndim > 1 else 1 + 0.3 * noise
         return drawn.astype(weight.dtype)
@@ -43,25 +89,36 @@ def randomise(module: nn.Module, seed: int = 0) -> nn.Module:
 class Subject:
     """A module as a function of a batch of sequences: of tokens for a model, of vectors for a part of one."""
 
-    def __init__(self, make: Make, seed: int = 0, dtype: mx.Dtype = mx.float32) -> None:
+    def __init__(self, make: Maker, seed: int = 0, dtype: mx.Dtype = mx.float32) -> None:
         self.module: Any = randomise(make(), seed)
         self.module.eval()
         self.module.set_dtype(dtype)
         self.dtype = dtype
+        self.width: int = config_of(make).d_model
         self.takes_tokens = isinstance(self.module, LanguageModel)
+        self.remembers = hasattr(self.module, "make_cache")
 
     def inputs(self, batch: int = 2, length: int = 33, seed: int = 1) -> array:
-        key = mx.random.key(seed)
+        key = random_key(seed)
         if self.takes_tokens:
             return mx.random.randint(0, self.module.config.vocab_size, (batch, length), key=key)
-        return mx.random.normal((batch, length, SMALL.d_model), key=key).astype(self.dtype)
+        return mx.random.normal((batch, length, self.width), key=key).astype(self.dtype)
 
     def __call__(self, inputs: array, cache: Any = None) -> array:
-        if self.takes_tokens:
-            return self.module(inputs, cache=cache)[0]
-        if not hasattr(self.module, "make_cache"):
+        if not self.remembers:
             return self.module(inputs)
-        return self.module(inputs, "causal" if inputs.shape[1] > 1 else None, cache)[0]
+        y, returned = self.call(inputs, cache)
+        expected, found = memories(cache), memories(returned)
+        assert len(expected) == len(found), f"{len(found)} caches came back of {len(expected)}"
+        same = all(one is other for one, other in zip(expected, found, strict=True))
+        assert same, "what came back is not the cache that was given: a cache is updated in place and returned"
+        return y
+
+    def call(self, inputs: array, cache: Any = None) -> tuple[array, Any]:
+        """Output and cache of what has one."""
+        if self.takes_tokens:
+            return self.module(inputs, cache=cache)
+        return self.module(inputs, "causal" if inputs.shape[1] > 1 else None, cache)
 
     def longest(self, wanted: int) -> int:
         """So many tokens, or as many as the module can place."""
@@ -73,4 +130,17 @@ class Subject:
 
 def memories(cache: Any) -> list[Any]:
     """A model's caches or a mixer's one, without those of layers that keep nothing."""
-    return [memory for memory in (cache if isinstance(cache, list) else [cache]) if memory is not None]
+    return [memory for memory in (cache if isinstance(cache, list | tuple) else [cache]) if memory is not None]
+
+
+def close(a: array, b: array, tolerance: float = 1e-4) -> None:
+    """Equal up to `tolerance`, absolute and relative to the largest number."""
+    assert a.shape == b.shape, f"shapes {a.shape} and {b.shape}"
+    a, b = a.astype(mx.float32), b.astype(mx.float32)
+    far = largest(a - b) / max(1.0, largest(b))
+    assert far <= tolerance, f"differ by {far:.3g}, allowed {tolerance:g}"
+
+
+def largest(x: array) -> float:
+    found: Any = mx.abs(x).max().item()
+    return found

@@ -1,16 +1,22 @@
 """What a training run is made of."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import attrs
 from attrs import validators
 
-from lmx_core.config import ComponentSpec, ModelConfig, exact_types, slot
+from lmx_core.config import ComponentSpec, Field, ModelConfig, as_tuple, at_least_one, exact_types, slot
 from lmx_core.data.corpus import DataConfig
+from lmx_core.errors import did_you_mean
+from lmx_core.metadata import canonical
+from lmx_core.parts import settled
+from lmx_core.plugins import distributions
+from lmx_core.registry import preferring
+from lmx_core.serialize import preferences, structure
 
 positive: Any = validators.gt(0)
 not_negative: Any = validators.ge(0)
-at_least_one: Any = [validators.ge(1), validators.lt(2**31)]
 
 
 @attrs.frozen(kw_only=True, field_transformer=exact_types)
@@ -55,10 +61,28 @@ class TrainConfig:
     sample_tokens: int = attrs.field(default=200, validator=not_negative)
 
 
+def _installed(instance: object, attribute: Field, value: tuple[str, ...]) -> None:
+    names = [each.name for each in distributions()]
+    for dist in value:
+        if canonical(dist) not in names:
+            raise ValueError(f"no distribution {dist!r} with components is installed. {did_you_mean(dist, names)}")
+
+
 @attrs.frozen(kw_only=True, field_transformer=exact_types)
 class RunConfig:
     """A training run: `[model]`, `[data]`, `[train]`."""
 
+    prefer: tuple[str, ...] = attrs.field(default=(), converter=as_tuple, validator=_installed)
+    """Distributions: a name that several offer means the component of the first of these that offers it."""
     model: ModelConfig
     data: DataConfig = attrs.field(factory=DataConfig)
     train: TrainConfig = attrs.field(factory=TrainConfig)
+
+
+def run_config(table: Mapping[str, Any], where: str) -> RunConfig:
+    """The run that a table describes, with the installed components; `ConfigError` reports every problem of `where`.
+
+    Names that `prefer` decides on are written out, so that the config means the same wherever it is read.
+    """
+    with preferring(preferences(table)):
+        return settled(structure(table, RunConfig, where, installed=True))

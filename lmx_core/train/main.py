@@ -8,7 +8,6 @@ from typing import Any
 import attrs
 import mlx.core as mx
 
-from lmx_core.checkpoint import model_directory, read_config
 from lmx_core.data.corpus import Corpus, read_corpus
 from lmx_core.data.tokenizers import decode
 from lmx_core.errors import ConfigError
@@ -16,10 +15,11 @@ from lmx_core.files import write_text
 from lmx_core.generation import generate
 from lmx_core.model import LanguageModel
 from lmx_core.overrides import overridden
-from lmx_core.serialize import plain, read_file, structure
+from lmx_core.serialize import plain, read_file
 from lmx_core.train import run as runs
-from lmx_core.train.config import RunConfig
+from lmx_core.train.config import RunConfig, run_config
 from lmx_core.train.plot import plot_run
+from lmx_core.train.rules import vocabulary_problem
 from lmx_core.train.trainer import Callback, Trainer
 
 FIXED = ("model", "data", "train.seed", "train.seq_len")
@@ -73,7 +73,7 @@ class Job:
 def started(file: Path, assignments: Sequence[str], run_dir: Path | None, force: bool) -> Job:
     """A new run of a config file. Nothing is written before all of it fits together."""
     table, origins = overridden(read_file(file), assignments)
-    config = structure(table, RunConfig, ", ".join([str(file), *origins]), installed=True)
+    config = run_config(table, ", ".join([str(file), *origins]))
     path = run_dir or Path("runs", file.stem)
     if run_dir or force:
         _must_be_free(path, file, force)
@@ -87,9 +87,8 @@ def started(file: Path, assignments: Sequence[str], run_dir: Path | None, force:
 def resumed(path: Path, assignments: Sequence[str]) -> Job:
     """A run that goes on from its last checkpoint; what decides on the order of the data cannot change."""
     before = runs.read_run(path)
-    read_config(model_directory(path))  # a plugin that is gone is named with what brings it back
     table, origins = overridden(plain(before), assignments)
-    config = structure(table, RunConfig, ", ".join([str(path), *origins]), installed=True)
+    config = run_config(table, ", ".join([str(path), *origins]))
     if changed := [key for key in FIXED if _at(plain(before), key) != _at(plain(config), key)]:
         raise ConfigError(f"{' and '.join(changed)} cannot change when a run is resumed; start a new run")
     job = Job(config, corpus_of(config))
@@ -139,9 +138,6 @@ def _with_vocabulary(config: RunConfig, corpus: Corpus, stated: bool) -> Any:
     size = corpus.tokenizer.vocab_size
     if not stated:
         return attrs.evolve(config.model, vocab_size=size)
-    if config.model.vocab_size < size:
-        raise ConfigError(
-            f"model.vocab_size={config.model.vocab_size} is too small: tokenizer {config.data.tokenizer} has {size} tokens. "
-            "Leave it out to take the tokenizer's."
-        )
+    if problem := vocabulary_problem(config, size):
+        raise ConfigError(problem)
     return config.model

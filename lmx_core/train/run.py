@@ -9,13 +9,24 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import attrs
 import mlx.core as mx
 from mlx.utils import tree_flatten, tree_unflatten
 
-from lmx_core.checkpoint import CHECKPOINTS, WEIGHTS, load_weights, read_config, save_model
+from lmx_core.checkpoint import (
+    CHECKPOINTS,
+    POSITION,
+    TOKENIZER,
+    WEIGHTS,
+    load_weights,
+    needs_of,
+    read_config,
+    save_model,
+)
 from lmx_core.data.tokenizers import save_tokenizer
 from lmx_core.errors import CheckpointError
 from lmx_core.files import atomically, write_text
+from lmx_core.freeze import check_installed, migrated, records
 from lmx_core.serialize import plain, read_file, structure, to_toml
 from lmx_core.train.config import RunConfig
 from lmx_core.train.trainer import Callback, Trainer
@@ -25,7 +36,7 @@ LOCK = ".lock"
 FILES = {CONFIG, METRICS, SUMMARY, CURVE, CHECKPOINTS, LOCK}
 """What a run writes; a directory with anything else in it is never replaced."""
 POSITION_HOLDS = ("step", "samples", "seconds", "random", "train_sha256")
-TOKENIZER, OPTIMIZER, POSITION = "tokenizer.json", "optimizer.safetensors", "training.json"
+OPTIMIZER = "optimizer.safetensors"
 
 
 class RunDirectory(Callback):
@@ -68,7 +79,8 @@ class RunDirectory(Callback):
             save_model(trainer.model, temporary)
             save_tokenizer(self.config.data.tokenizer.name, trainer.corpus.tokenizer, temporary / TOKENIZER)
             mx.save_safetensors(str(temporary / OPTIMIZER), dict(tree_flatten(trainer.optimizer.state)))
-            write_text(temporary / POSITION, json.dumps(training_position(trainer), indent=2))
+            needed = [attrs.asdict(each) for each in records(self.config)]
+            write_text(temporary / POSITION, json.dumps({**training_position(trainer), "components": needed}, indent=2))
         for old in checkpoints(self.path)[: -self.config.train.keep_checkpoints]:
             shutil.rmtree(old, ignore_errors=True)
 
@@ -109,10 +121,13 @@ def checkpoints(run: Path) -> list[Path]:
 
 
 def read_run(path: Path) -> RunConfig:
-    """The resolved config of a run directory."""
-    if not (path / CONFIG).is_file():
+    """The resolved config of a run directory, as the installed components read it."""
+    file = path / CONFIG
+    if not file.is_file():
         raise CheckpointError(f"{path} is no run directory: it has no {CONFIG}")
-    return structure(read_file(path / CONFIG), RunConfig, str(path / CONFIG), installed=True)
+    needed = [each for checkpoint in checkpoints(path)[-1:] for each in needs_of(checkpoint / POSITION)]
+    check_installed(needed, file)
+    return migrated(structure(read_file(file), RunConfig, str(file)), needed)
 
 
 def training_position(trainer: Trainer) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import mlx.core as mx
 
+from lmx_core import hooks
 from lmx_core.construct import build
 from lmx_core.data.batches import Windows
 from lmx_core.data.corpus import Corpus, HeldOut
@@ -15,6 +16,7 @@ from lmx_core.errors import ConfigError, LmxError
 from lmx_core.evaluate import evaluate
 from lmx_core.model import LanguageModel, flat_parameters
 from lmx_core.train.config import TrainConfig
+from lmx_core.train.rules import length_problem
 from lmx_core.train.step import Step
 
 
@@ -41,9 +43,8 @@ class Trainer:
     def __init__(
         self, model: LanguageModel, corpus: Corpus, config: TrainConfig, callbacks: Sequence[Callback] = ()
     ) -> None:
-        longest = model.longest()
-        if longest is not None and config.seq_len > longest:
-            raise ConfigError(f"train.seq_len={config.seq_len} is longer than the model's max_seq_len={longest}")
+        if problem := length_problem(model, config):
+            raise ConfigError(problem)
         self.model, self.corpus, self.config, self.callbacks = model, corpus, config, callbacks
         self.windows = Windows(corpus.train, config.seq_len, config.seed)
         self.optimizer = build("optimizer", config.optimizer, config)
@@ -74,12 +75,14 @@ class Trainer:
         update = Step(self.model.train(), self.optimizer, self.config)
         began = time.monotonic() - self.seconds
         self._tell("on_train_begin")
+        hooks.train_start(self)
         metrics: dict[str, float] = {}
         saved = self.step or None
         while self.progress < 1 and self.stopped is None:
             metrics = self._one(update)
             self.seconds = time.monotonic() - began
             self._tell("on_step_end", metrics)
+            hooks.train_step(self, metrics)
             if self.step % self.config.eval_interval == 0 and self.progress < 1:
                 self._evaluate(self.corpus.glimpse)
                 self.seconds = time.monotonic() - began
@@ -90,6 +93,7 @@ class Trainer:
             self._save()
         summary = self._summary(metrics) | (self._evaluate(self.corpus.validation) if self.stopped is None else {})
         self._tell("on_train_end", summary)
+        hooks.train_end(self, summary)
         return summary
 
     def _one(self, update: Step) -> dict[str, float]:

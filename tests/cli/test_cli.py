@@ -1,7 +1,6 @@
 """The command line as a person meets it: each command in a process of its own."""
 
 import json
-import os
 import subprocess
 import sys
 import tomllib
@@ -10,35 +9,11 @@ import pytest
 
 from lmx_core import LanguageModel, make_config, save_model
 from lmx_core.data.tokenizers import ByteTokenizer, save_tokenizer
-from lmx_core.testing import randomise
-
-
-@pytest.fixture
-def lmx(tmp_path):
-    """Run `lmx ...` in an empty directory."""
-
-    def run(*arguments, code=0, **environ):
-        command = [sys.executable, "-P", "-m", "lmx_core", *map(str, arguments)]
-        inherited = {name: value for name, value in os.environ.items() if name != "UV_RUN_RECURSION_DEPTH"}
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={**inherited, **environ})
-        assert done.returncode == code, done.stdout + done.stderr
-        assert "Traceback" not in done.stderr
-        return done.stdout if code == 0 else done.stderr
-
-    return run
-
-
-@pytest.fixture
-def saved(tmp_path):
-    """A saved model with its tokenizer."""
-    save_model(randomise(LanguageModel(make_config("llama", size="tiny"))), tmp_path / "model")
-    save_tokenizer("bytes", ByteTokenizer(), tmp_path / "model" / "tokenizer.json")
-    return tmp_path / "model"
 
 
 def test_help_lists_every_verb(lmx):
     text = lmx("--help")
-    for verb in ("train", "generate", "init", "list", "info", "count", "diff", "doctor"):
+    for verb in ("train", "generate", "init", "list", "info", "count", "diff", "doctor", "config"):
         assert f"  {verb} " in text
         assert lmx(verb, "--help").startswith(f"Usage: lmx {verb}")
 
@@ -48,7 +23,7 @@ def test_list_for_people_and_for_machines(lmx):
         ["norm", name, "lmx-core"] for name in ("layer_norm", "none", "rms_norm")
     ]
     configs = json.loads(lmx("list", "config", "--json"))
-    assert {"name": "llama", "dist": "lmx-core", "version": "0.1.0"}.items() <= configs[1].items()
+    assert {"name": "llama", "distribution": "lmx-core", "version": "0.1.0"}.items() <= configs[1].items()
     kinds = {row["kind"] for row in json.loads(lmx("list", "--json"))}
     assert {"attention", "ffn", "norm", "position", "layout", "config", "dataset", "tokenizer"} <= kinds
 
@@ -93,12 +68,12 @@ def test_count_for_machines(lmx):
 
 def test_diff_shows_exactly_what_differs(lmx):
     rows = {line.split()[0]: line.split()[1:] for line in lmx("diff", "llama", "gpt").splitlines()[1:]}
-    assert rows["block.position"] == ["rope", "learned"]
-    assert rows["block.ffn"] == ["gated", "standard"]
-    assert rows["block.ffn.activation"] == ["silu", "gelu_tanh"]
-    assert "block.norm_eps" not in rows
+    assert rows["model.block.position"] == ["rope", "learned"]
+    assert rows["model.block.ffn"] == ["gated", "standard"]
+    assert rows["model.block.ffn.activation"] == ["silu", "gelu_tanh"]
+    assert "model.block.norm_eps" not in rows
     assert lmx("diff", "gpt", "gpt").strip() == "gpt and gpt are the same"
-    assert json.loads(lmx("diff", "llama", "gpt", "--json"))["n_layers"] == [32, 12]
+    assert json.loads(lmx("diff", "llama", "gpt", "--json"))["model.n_layers"] == [32, 12]
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt", "block"])

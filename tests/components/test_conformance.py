@@ -1,14 +1,18 @@
 """Every built-in component and every architecture keeps the promises of its kind."""
 
+import base64
+import hashlib
+import importlib.util
+
 import attrs
 import pytest
 
-from lmx_core import BlockConfig, ConfigurableBlock, LanguageModel, ModelConfig, make_config, spec
-from lmx_core.components.positions import provided
+from lmx_core import BlockConfig, ConfigurableBlock, LanguageModel, ModelConfig, spec
 from lmx_core.construct import build
+from lmx_core.data import datasets
 from lmx_core.plugins import CORE
-from lmx_core.registry import registry
-from lmx_core.testing import SMALL, checks
+from lmx_core.registry import kinds, registry
+from lmx_core.testing import SMALL, cases, checks
 
 
 def core(kind):
@@ -23,11 +27,7 @@ def block(**changes):
     return attrs.evolve(SMALL, **changes)
 
 
-BLOCKS = {
-    **{
-        f"attention {name}": block(attention=name, **({"n_kv_heads": 4} if name == "mha" else {}))
-        for name in core("attention")
-    },
+BLOCKS = {  # beyond those of the suites
     **{f"ffn {name}": block(ffn=name) for name in core("ffn")},
     **{
         f"ffn {name} {act}": block(ffn=spec(name, activation=act))
@@ -35,21 +35,66 @@ BLOCKS = {
         for act in ("relu", "gelu_tanh")
     },
     **{f"norm {name}": block(norm=name) for name in core("norm")},
-    **{f"norm {name} with biases": block(norm=name, bias=True) for name in core("norm")},
-    **{f"position {name}": block(position=name) for name in core("position")},
-    **{f"layout {name}": block(layout=name) for name in core("layout")},
-    **{f"layout {name} without ffn": block(layout=name, ffn="none") for name in core("layout")},
-    **{f"layout {name} without attention": block(layout=name, attention="none") for name in core("layout")},
+    **{f"norm {name} without biases": block(norm=name, bias=False) for name in core("norm")},
     "heads wider than the model": block(head_dim=32),
     "multi-query": block(n_kv_heads=1, position="rope"),
 }
 
 
-@pytest.mark.parametrize("check", checks.MIXER, ids=named)
-@pytest.mark.parametrize("name", core("attention"))
-def test_attention_is_a_mixer(name, check):
-    config = block(attention=name, n_kv_heads=4 if name == "mha" else 2, bias=True)
-    check(lambda: build("attention", name, config))
+BY_ITSELF = [f"{kind}.{name}" for kind in kinds() for name in core(kind)]
+WITH_FILES = ["dataset.shakespeare", "dataset.text", "tokenizer.tiktoken"]
+VARIANTS = [
+    *((name, {}) for name in BY_ITSELF if name not in {"attention.mha", *WITH_FILES}),
+    *((f"attention.{name}", {"n_kv_heads": 4 if name == "mha" else 2, "bias": False}) for name in core("attention")),
+    ("attention.mha", {"n_kv_heads": 4}),
+    ("attention.gqa", {"n_kv_heads": 1, "d_model": 32, "head_dim": 16}),
+    *((f"{kind}.{name}", {"bias": False}) for kind in ("ffn", "norm") for name in core(kind)),
+    *((f"schedule.{name}", {"max_steps": 7, "warmup_steps": 3}) for name in core("schedule")),
+    ("optimizer.adamw", {"weight_decay": 0.1, "learning_rate": 0.1}),
+]
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        pytest.param(case.run, id="-".join([name, *map(str, config.values()), case.name]))
+        for name, config in VARIANTS
+        for case in cases(name, config=config)
+    ],
+)
+def test_every_component_keeps_its_promises(check):
+    check()
+
+
+def test_components_that_read_files_keep_theirs(tmp_path, monkeypatch):
+    (tmp_path / "one.txt").write_text("A first text.\n" * 30)
+    (tmp_path / "two.txt").write_text("A second one.\n" * 30)
+    ranks = [
+        f"{base64.b64encode(token).decode()} {i}" for i, token in enumerate([*map(_byte, range(256)), b"th", b"e "])
+    ]
+    (tmp_path / "ranks.txt").write_text("\n".join(ranks))
+    play = b"To be, or not to be.\n" * 40 + b"That is the question."
+    (tmp_path / "play.txt").write_bytes(play)
+    published = attrs.evolve(datasets.SHAKESPEARE, size=len(play), sha256=hashlib.sha256(play).hexdigest())
+    monkeypatch.setattr(datasets, "SHAKESPEARE", published)
+    options = {
+        "dataset.shakespeare": {"path": str(tmp_path / "play.txt")},
+        "dataset.text": {"paths": [str(tmp_path / "one.txt"), str(tmp_path / "two.txt")]},
+        "tokenizer.tiktoken": {"path": str(tmp_path / "ranks.txt")},
+    }
+    if importlib.util.find_spec("tiktoken") is None:  # an extra
+        del options["tokenizer.tiktoken"]
+    for name, given in options.items():
+        for case in cases(name, options=given):
+            case.run()
+
+
+def _byte(number):
+    return bytes([number])
+
+
+def test_every_component_of_core_is_held_to_its_suite():
+    assert {name for name, _ in VARIANTS} | set(WITH_FILES) == set(BY_ITSELF)
 
 
 @pytest.mark.parametrize("check", checks.MIXER, ids=named)
@@ -58,32 +103,7 @@ def test_every_block_is_a_mixer(config, check):
     check(lambda: ConfigurableBlock(config, build("position", config.position, config)))
 
 
-@pytest.mark.parametrize("check", checks.FFN, ids=named)
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("name", core("ffn"))
-def test_ffn(name, bias, check):
-    check(lambda: build("ffn", name, block(bias=bias)))
-
-
-@pytest.mark.parametrize("check", checks.NORM, ids=named)
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("name", core("norm"))
-def test_norm(name, bias, check):
-    check(lambda: build("norm", name, block(bias=bias)))
-
-
-@pytest.mark.parametrize("check", checks.POSITION, ids=named)
-@pytest.mark.parametrize("name", [name for name in core("position") if provided(build("position", name, SMALL))])
-def test_position(name, check):
-    check(lambda: build("position", name, SMALL))
-
-
-MODELS = {
-    **{f"{name} tiny": make_config(name, size="tiny") for name in core("config")},
-    **{
-        f"{position} in a model": ModelConfig(block=block(position=position), vocab_size=50, n_layers=2)
-        for position in core("position")
-    },
+MODELS = {  # beyond those of the suites
     **{
         f"nothing mixed, {position}": ModelConfig(
             block=block(attention="none", position=position), vocab_size=50, n_layers=2

@@ -1,0 +1,83 @@
+"""A component, with what a suite needs to build it."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+
+from lmx_core.block import ConfigurableBlock
+from lmx_core.config import BlockConfig, ComponentSpec, ModelConfig
+from lmx_core.construct import build, filled
+from lmx_core.errors import ConfigError
+from lmx_core.model import LanguageModel
+from lmx_core.registry import registry
+from lmx_core.testing.subjects import SMALL, Make
+from lmx_core.train.config import TrainConfig
+
+SHORT = TrainConfig(max_steps=100, warmup_steps=10, learning_rate=0.02, weight_decay=0.0)
+"""The config that optimizers and schedules are checked with, unless they are given another."""
+IN_A_BLOCK = {field.metadata["kind"]: field.alias for field in attrs.fields(BlockConfig) if "kind" in field.metadata}
+IN_TRAINING = {field.metadata["kind"]: field.alias for field in attrs.fields(TrainConfig) if "kind" in field.metadata}
+
+
+@attrs.frozen(kw_only=True)
+class Candidate:
+    """A component by name, its options, and the config that it is built with, if it is built with one."""
+
+    kind: str
+    chosen: ComponentSpec
+    component: Any
+    config: Any = None
+
+    @property
+    def name(self) -> str:
+        return self.chosen.name
+
+    def options(self) -> tuple[Any, ...]:
+        """The filled options, as arguments."""
+        return filled(self.kind, self.component, self.chosen)
+
+    def bare(self) -> Make:
+        """The component by itself."""
+
+        def made(config: Any, **extra: Any) -> Any:
+            return build(self.kind, self.chosen, *([] if config is None else [config]), **extra)
+
+        return Make(made, self.config)
+
+    def block(self, **changes: Any) -> Make:
+        """A block with the component in it, and the changes in its config; a model would own its position."""
+        return Make(_block, attrs.evolve(self.config, **changes))
+
+    def model(self, **changes: Any) -> Make:
+        """A model of two such blocks."""
+        return Make(_model, attrs.evolve(self.config, **changes))
+
+
+def _block(config: BlockConfig) -> ConfigurableBlock:
+    return ConfigurableBlock(config, build("position", config.position, config))
+
+
+def _model(block: BlockConfig) -> LanguageModel:
+    return LanguageModel(ModelConfig(block=block, vocab_size=50, n_layers=2))
+
+
+def candidate(kind: str, name: str, options: Mapping[str, Any], numbers: Mapping[str, Any]) -> Candidate:
+    """`ConfigError` where an option without a default is not given, or where there is nothing to change."""
+    component = registry(kind).get(name)
+    chosen = ComponentSpec(name, options)
+    try:
+        filled(kind, component, chosen)
+    except ConfigError as error:
+        raise ConfigError(f"{error}\nThe suite needs options that are whole: options={{...}}.") from None
+    return Candidate(kind=kind, chosen=chosen, component=component, config=_config(kind, chosen, numbers))
+
+
+def _config(kind: str, chosen: ComponentSpec, numbers: Mapping[str, Any]) -> Any:
+    for slots, usual in ((IN_A_BLOCK, SMALL), (IN_TRAINING, SHORT)):
+        if kind in slots:
+            changed: Callable[..., Any] = attrs.evolve
+            return changed(usual, **{slots[kind]: chosen, **numbers})
+    if numbers:
+        raise ConfigError(f"a {kind} is built without a config, got config={dict(numbers)}. Leave it out.")
+    return None

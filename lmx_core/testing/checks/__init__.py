@@ -1,0 +1,101 @@
+"""The promises, one function each, which raises `AssertionError` where a component breaks it.
+
+Those of modules are called with `make`, which builds one: `check(lambda: MyMixer(SMALL))`. `MIXER` holds for attention
+and for blocks (and so for layouts and positions); `FFN` and `NORM` for what works on each position by itself; `POSITION`
+for encodings; `MODEL` for models beyond what holds for their parts. The others are called with a `Candidate`, which
+knows the component's name, options and config.
+"""
+
+from collections.abc import Callable, Sequence
+
+from lmx_core.testing.candidate import Candidate
+from lmx_core.testing.checks import (
+    commands,
+    datasets,
+    factories,
+    models,
+    modules,
+    optimizers,
+    options,
+    positions,
+    schedules,
+    streams,
+    sublayers,
+    tokenizers,
+)
+from lmx_core.testing.subjects import Maker, close, largest
+
+__all__ = ["close", "largest"]
+
+Checks = Sequence[Callable[[Maker], None]]
+Others = Sequence[Callable[[Candidate], None]]
+
+MODULE: Checks = (
+    modules.keeps_shape_and_dtype,
+    modules.reports_are_scalars,
+    modules.rows_are_independent,
+    modules.nothing_stays_behind,
+    modules.input_is_left_alone,
+    modules.training_changes_nothing,
+    modules.compiled_equals_eager,
+    modules.gradients_reach_everything,
+    modules.gradients_are_slopes,
+    modules.quantised_runs,
+    modules.weights_round_trip,
+    modules.copies_are_independent,
+)
+FFN: Checks = (*MODULE, sublayers.treats_positions_alike, sublayers.accepts_zeros)
+NORM: Checks = FFN
+STREAM: Checks = (
+    *MODULE,
+    streams.past_ignores_future,
+    streams.cache_equals_one_pass,
+    streams.long_sequences_are_no_different,
+    streams.cache_counts_tokens,
+    streams.cache_state_round_trips,
+    streams.caches_share_nothing,
+)
+MIXER: Checks = (*STREAM, streams.a_boolean_mask_is_honoured)
+POSITION: Checks = (
+    positions.offsets_continue,
+    positions.dtypes_are_kept,
+    positions.knows_its_limit,
+    positions.tells_positions_apart,
+)
+SAVED: Checks = (models.config_round_trips, models.model_round_trips, models.builds_lazily)
+MODEL: Checks = (*STREAM, *SAVED)
+OPTIONS: Others = (options.unknown_options_are_refused, options.options_round_trip)
+FACTORY: Others = (
+    factories.has_a_tiny_size,
+    factories.every_size_is_a_model,
+    factories.unknown_arguments_are_refused,
+    factories.configs_come_again,
+)
+TOKENIZER: Others = (
+    tokenizers.text_comes_back,
+    tokenizers.tokens_are_decoded_one_by_one,
+    tokenizers.ids_are_below_vocab_size,
+    tokenizers.every_token_is_decoded,
+    tokenizers.fitting_comes_again,
+    tokenizers.encoding_comes_again,
+    tokenizers.saved_tokenizers_are_the_same,
+)
+DATASET: Others = (datasets.documents_are_text, datasets.documents_come_again, datasets.splits_are_apart)
+OPTIMIZER: Others = (
+    optimizers.lowers_a_loss,
+    optimizers.every_parameter_moves,
+    optimizers.honours_the_learning_rate,
+    optimizers.saved_state_continues,
+    optimizers.compiled_updates_are_the_same,
+)
+SCHEDULE: Others = (
+    schedules.rates_are_between_0_and_the_peak,
+    schedules.the_peak_is_reached,
+    schedules.rates_depend_on_the_moment_alone,
+)
+COMMAND: Others = (
+    commands.is_a_command,
+    commands.help_is_shown,
+    commands.options_are_explained,
+    commands.unknown_flags_are_refused,
+)

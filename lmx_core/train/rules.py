@@ -1,0 +1,95 @@
+"""What must hold between the parts of a run. None of it needs the data, the weights or a GPU."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import attrs
+
+from lmx_core.block import ConfigurableBlock
+from lmx_core.config import BlockConfig, ComponentSpec, ModelConfig
+from lmx_core.construct import build
+from lmx_core.data.corpus import DataConfig
+from lmx_core.errors import LmxError
+from lmx_core.model import LanguageModel
+from lmx_core.registry import registry
+from lmx_core.train.config import RunConfig, TrainConfig
+
+Problem = tuple[str, str]
+
+
+def problems(config: RunConfig, *, vocabulary_stated: bool) -> list[Problem]:
+    """(path, message) of every rule that shows only when the parts meet.
+
+    The model is built part by part and then as a whole, but none of its weights is computed.
+    """
+    found = _parts(config.train, "train")
+    for path, block in _blocks(config.model):
+        found += _parts(block, path) or list(_tried(path, partial(ConfigurableBlock, block)))
+    found = found or [*_tried("model", partial(_whole, config))]
+    size = known_vocabulary(config.data)
+    if vocabulary_stated and size is not None and (problem := vocabulary_problem(config, size)):
+        found.append(("model.vocab_size", problem))
+    return found
+
+
+def known_vocabulary(data: DataConfig) -> int | None:
+    """How many tokens the tokenizer has, or None where it knows that only once it has read the data."""
+    size = getattr(registry("tokenizer").get(data.tokenizer.name), "vocab_size", None)
+    return size if isinstance(size, int) else None
+
+
+def vocabulary_problem(config: RunConfig, size: int) -> str | None:
+    """Why a vocabulary that a config states does not do for a tokenizer of `size` tokens, or None."""
+    stated = config.model.vocab_size
+    if stated >= size:
+        return None
+    return (
+        f"model.vocab_size={stated} is too small: tokenizer {config.data.tokenizer} has {size} tokens. "
+        "Leave it out to take the tokenizer's."
+    )
+
+
+def length_problem(model: LanguageModel, config: TrainConfig) -> str | None:
+    """Why sequences do not fit the model's positions, or None."""
+    longest = model.longest()
+    if longest is None or config.seq_len <= longest:
+        return None
+    return f"train.seq_len={config.seq_len} is longer than the model's max_seq_len={longest}"
+
+
+def _whole(config: RunConfig) -> None:
+    if problem := length_problem(LanguageModel(config.model), config.train):
+        raise LmxError(problem)
+
+
+def _blocks(model: ModelConfig) -> Iterator[tuple[str, BlockConfig]]:
+    """Each block that differs from those before it, with its path."""
+    if model.block_configs is None:
+        yield "model.block", model.block
+        return
+    blocks = model.block_configs
+    yield from ((f"model.block_configs[{i}]", block) for i, block in enumerate(blocks) if block not in blocks[:i])
+
+
+def _parts(config: Any, path: str) -> list[Problem]:
+    """What keeps the components of a config from being built, each by itself; what several say is said once."""
+    found: list[Problem] = []
+    for field in attrs.fields(type(config)):
+        chosen = getattr(config, field.name)
+        if isinstance(chosen, ComponentSpec):
+            kind = field.metadata["kind"]
+            ref = registry(kind).find(chosen.name)
+            make = partial(build, kind, chosen, config)
+            tried = _tried(f"{path}.{field.alias}", make, f"{kind}.{ref.name} from {ref.dist} {ref.version}")
+            found += [new for new in tried if new[1] not in [message for _, message in found]]
+    return found
+
+
+def _tried(path: str, make: Callable[[], Any], what: str = "it") -> Iterator[Problem]:
+    try:
+        make()
+    except LmxError as error:
+        yield path, str(error)
+    except Exception as error:  # of a plugin: whoever uses it is told which one it is
+        yield path, f"{what} could not be built: {type(error).__name__}: {error}"

@@ -1,0 +1,139 @@
+"""Attention over one latent for all heads.
+
+Besides core's axis letters: `R` numbers of the latent, `N` of a head's key without position, `P` with it, `V` of its value.
+"""
+
+from typing import Any
+
+import attrs
+import mlx.core as mx
+from attrs import validators
+from mlx import nn
+from mlx.core import array
+
+from lmx_core.components.attention import AttentionBase, attend, join_heads, split_heads
+from lmx_core.components.masks import Mask
+from lmx_core.config import BlockConfig, Field, exact_types
+from lmx_core.shapes import Float
+
+LATENT_EPS = 1e-6
+"""Of the norms on latents: DeepSeek's own, whatever `norm_eps` the other norms have."""
+positive = validators.ge(1)
+
+
+def even(instance: object, attribute: Field, value: int) -> None:
+    if value % 2:
+        raise ValueError(f"'{attribute.name}' must be even, since rotation turns pairs of numbers: {value}")
+
+
+@attrs.frozen(kw_only=True, field_transformer=exact_types)
+class MLAOptions:
+    """Options of `attention="mla"`."""
+
+    kv_lora_rank: int = attrs.field(default=512, validator=positive)
+    """Numbers cached a token for keys and values together."""
+    q_lora_rank: int | None = attrs.field(default=None, validator=validators.optional(positive))
+    """Width of a latent for the queries; none makes them from the input at once."""
+    rope_head_dim: int = attrs.field(default=64, validator=validators.and_(positive, even))
+    """Numbers of each query that carry the position; one key of this width, cached beside the latent, serves all heads."""
+    nope_head_dim: int | None = attrs.field(default=None, validator=validators.optional(positive))
+    """Numbers of each query and key that do not; `head_dim` unless given."""
+    v_head_dim: int | None = attrs.field(default=None, validator=validators.optional(positive))
+    """Width of a head's values; `head_dim` unless given."""
+
+
+class HeadLinear(nn.Module):
+    """A linear map for each head, without bias."""
+
+    def __init__(self, n_heads: int, d_in: int, d_out: int) -> None:
+        super().__init__()
+        bound = d_in**-0.5
+        self.weight = mx.random.uniform(-bound, bound, (n_heads, d_out, d_in))
+
+    def __call__(self, x: Float[array, "B H2 L E"]) -> Float[array, "B H L E2"]:
+        return x @ self.weight.swapaxes(-1, -2)
+
+
+class MLA(AttentionBase):
+    """Multi-head latent attention, section 2.1 of arXiv:2405.04434 (DeepSeek-V2).
+
+    Keys and values of all heads are linear maps of one latent (c^KV there), which is all that is cached, with one rotated
+    key that the heads share: `kv_lora_rank + rope_head_dim` numbers a token, however many heads there are.
+
+        latent        = rms_norm(kv_down(x))                    score = (q_nope . k_nope + q_rope . k_rope) / sqrt(N + P)
+        k_nope, v     = k_up(latent), v_up(latent)              y     = o_proj(softmax(score) v)
+
+    Whole sequences are computed like this. For few new tokens after many the maps are absorbed: queries go through `k_up`
+    backwards and sums of latents through `v_up`, which gives the same numbers and never expands the past.
+
+    `bias` of the config adds one to the maps from the input and to `o_proj`. `n_kv_heads` has no meaning here.
+    """
+
+    Options = MLAOptions
+    takes = frozenset({"rotate"})
+
+    def __init__(self, config: BlockConfig, options: MLAOptions) -> None:
+        super().__init__(config)
+        self.n_heads, self.kv_lora_rank = config.n_heads, options.kv_lora_rank
+        self.nope_head_dim = options.nope_head_dim or config.head_dim
+        self.v_head_dim = options.v_head_dim or config.head_dim
+        query_dim = self.nope_head_dim + options.rope_head_dim
+        self.scale = query_dim**-0.5
+        if options.q_lora_rank is None:
+            self.q_proj = nn.Linear(config.d_model, config.n_heads * query_dim, bias=config.bias)
+        else:
+            self.q_down = nn.Linear(config.d_model, options.q_lora_rank, bias=config.bias)
+            self.q_norm = nn.RMSNorm(options.q_lora_rank, eps=LATENT_EPS)
+            self.q_up = nn.Linear(options.q_lora_rank, config.n_heads * query_dim, bias=False)
+        self.kv_down = nn.Linear(config.d_model, options.kv_lora_rank + options.rope_head_dim, bias=config.bias)
+        self.kv_norm = nn.RMSNorm(options.kv_lora_rank, eps=LATENT_EPS)
+        self.k_up = HeadLinear(config.n_heads, options.kv_lora_rank, self.nope_head_dim)
+        self.v_up = HeadLinear(config.n_heads, options.kv_lora_rank, self.v_head_dim)
+        self.o_proj = nn.Linear(config.n_heads * self.v_head_dim, config.d_model, bias=config.bias)
+
+    def __call__(
+        self, x: Float[array, "B L D"], mask: Mask = None, cache: Any = None, *, position: Any = None
+    ) -> tuple[Float[array, "B L D"], Any]:
+        position = self._position if position is None else position
+        offset = 0 if cache is None else cache.offset
+        q_nope, q_rope = mx.split(split_heads(self.queries(x), self.n_heads), [self.nope_head_dim], axis=-1)
+        latent, k_rope = mx.split(self.kv_down(x)[:, None], [self.kv_lora_rank], axis=-1)
+        q_rope, k_rope = position.rotate(q_rope, k_rope, offset)
+        latent = self.kv_norm(latent)
+        if cache is not None:  # a head of latents stands for the keys, one of rotated keys for the values
+            latent, k_rope = cache.update_and_fetch(latent, k_rope)
+        form = self.absorbed if self.absorbs(x.shape[1], latent.shape[2]) else self.expanded
+        return self.o_proj(join_heads(form(q_nope, q_rope, latent, k_rope, mask))), cache
+
+    def queries(self, x: Float[array, "B L D"]) -> Float[array, "B L HE"]:
+        return self.q_proj(x) if "q_proj" in self else self.q_up(self.q_norm(self.q_down(x)))
+
+    def absorbs(self, new: int, total: int) -> bool:
+        """Whether the absorbed form takes fewer multiplications for `new` of `total` tokens (counted for one head)."""
+        rank, width = self.kv_lora_rank, self.nope_head_dim + self.v_head_dim
+        return new * rank * width + new * total * 2 * rank < total * rank * width + new * total * width
+
+    def expanded(
+        self,
+        q_nope: Float[array, "B H L N"],
+        q_rope: Float[array, "B H L P"],
+        latent: Float[array, "B 1 S R"],
+        k_rope: Float[array, "B 1 S P"],
+        mask: Mask = None,
+    ) -> Float[array, "B H L V"]:
+        """Keys and values of every head, then attention: `S R (N + V)` multiplications a head for the maps."""
+        k_nope = self.k_up(latent)
+        k = mx.concatenate([k_nope, mx.broadcast_to(k_rope, (*k_nope.shape[:-1], k_rope.shape[-1]))], axis=-1)
+        return attend(mx.concatenate([q_nope, q_rope], axis=-1), k, self.v_up(latent), self.scale, mask)
+
+    def absorbed(
+        self,
+        q_nope: Float[array, "B H L N"],
+        q_rope: Float[array, "B H L P"],
+        latent: Float[array, "B 1 S R"],
+        k_rope: Float[array, "B 1 S P"],
+        mask: Mask = None,
+    ) -> Float[array, "B H L V"]:
+        """Attention over the latents themselves: `L R (N + V)` multiplications a head for the maps."""
+        by_position = self.scale * q_rope @ k_rope.swapaxes(-1, -2)
+        return self.v_up(attend(q_nope @ self.k_up.weight, latent, latent, self.scale, mask, by_position))

@@ -1,0 +1,230 @@
+"""`lmx plugins list | show | schema | check | doctor`, as a person with a few plugins meets them."""
+
+import json
+import os
+import pty
+import subprocess
+import sys
+
+import pytest
+from jsonschema import Draft202012Validator
+
+FFN = '''
+import attrs
+from mlx import nn
+
+print("imported", flush=True)
+
+@attrs.frozen(kw_only=True)
+class Options:
+    scale: float = attrs.field(default=2.0, validator=attrs.validators.gt(0))
+    """What it multiplies with."""
+
+class Scaled(nn.Module):
+    """`scale * x W` (arXiv:2002.05202)."""
+    Options = Options
+
+    def __init__(self, config, options):
+        super().__init__()
+        self.scale, self.inner = options.scale, nn.Linear(config.d_model, config.d_model)
+
+    def __call__(self, x):
+        return self.scale * self.inner(x)
+
+class Leaky(Scaled):
+    """Adds the mean over the sequence."""
+    def __call__(self, x):
+        return super().__call__(x) + x.mean(axis=1, keepdims=True)
+'''
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    """A directory of installed distributions, written here."""
+    folder = tmp_path / "site"
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+
+    def install(name, entries, source=FFN):
+        module = name.replace("-", "_")
+        info = folder / f"{module}-1.0.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        lines = "".join(f"{key} = {target}\n" for key, target in entries.items())
+        (info / "entry_points.txt").write_text(f"[lmx.components]\n{lines}")
+        (folder / f"{module}.py").write_text(source)
+        return folder / f"{module}.py"
+
+    return install
+
+
+def states(lmx, *arguments, **environ):
+    rows = json.loads(lmx("plugins", "list", *arguments, "--json", **environ))
+    return {(row["name"], row["distribution"]): row["state"] for row in rows if row["distribution"].startswith("acme")}
+
+
+def test_list_tells_states_without_importing(lmx, site):
+    file = site("acme-a", {"ffn.scaled": "acme_a:Scaled", "ffn.own": "acme_a:Scaled"})
+    site("acme-b", {"ffn.scaled": "acme_b:Scaled", "ffn.gated": "acme_b:Scaled", "nothing": "acme_b:Scaled"})
+    site("acme-c", {"ffn.gone": "acme_nowhere:Scaled", "ffn.deep": "acme_c.deep:Scaled"})
+    expected = {
+        ("scaled", "acme-a"): "clash",
+        ("own", "acme-a"): "ok",
+        ("scaled", "acme-b"): "clash",
+        ("gated", "acme-b"): "refused",
+        ("nothing", "acme-b"): "refused",
+        ("gone", "acme-c"): "missing",
+        ("deep", "acme-c"): "missing",
+    }
+    assert states(lmx) == expected
+    hidden = states(lmx, LMX_DISABLE="acme-b")
+    assert hidden == {
+        **expected,
+        ("scaled", "acme-a"): "ok",
+        ("scaled", "acme-b"): "hidden",
+    }
+    assert states(lmx, LMX_PLUGINS="")["own", "acme-a"] == "hidden"
+    text = lmx("list", "ffn")
+    assert text == lmx("plugins", "list", "ffn")
+    assert "imported" not in text
+    assert ["ffn", "own", "acme-a", "1.0", str(file), "ok"] in [line.split() for line in text.splitlines()]
+    assert text.splitlines()[0].split() == ["KIND", "NAME", "DISTRIBUTION", "VERSION", "FILE", "STATE"]
+
+
+def test_files_are_found_below_packages_that_are_not_imported(lmx, site, tmp_path):
+    site("acme-a", {"ffn.inner": "acme_pack.sub.inner:Scaled"})
+    inner = tmp_path / "site" / "acme_pack" / "sub"
+    inner.mkdir(parents=True)
+    for package in (inner, inner.parent):
+        (package / "__init__.py").write_text("raise RuntimeError('imported')")
+    (inner / "inner.py").write_text("")
+    rows = json.loads(lmx("plugins", "list", "ffn", "--json"))
+    assert [row["file"] for row in rows if row["name"] == "inner"] == [str(inner / "inner.py")]
+
+
+def test_a_table_on_a_terminal(tmp_path):
+    """Whatever its width, each name stands in one piece."""
+    parent, child = pty.openpty()
+    command = [sys.executable, "-P", "-m", "lmx_core", "list", "norm"]
+    environ = {**os.environ, "COLUMNS": "200", "TERM": "xterm", "PYTHONIOENCODING": "utf-8"}
+    done = subprocess.run(command, stdout=child, stderr=subprocess.PIPE, env=environ, cwd=tmp_path)
+    os.close(child)
+    text = b""
+    while True:
+        try:
+            part = os.read(parent, 10_000)
+        except OSError:  # Linux says so that the other end is closed
+            break
+        if not part:
+            break
+        text += part
+    os.close(parent)
+    assert done.returncode == 0, done.stderr
+    assert "rms_norm" in text.decode()
+    assert "─" in text.decode()
+
+
+def test_show_says_what_the_source_says(lmx, site):
+    file = site("acme-a", {"ffn.scaled": "acme_a:Scaled"})
+    shown = json.loads(lmx("plugins", "show", "scaled", "--json"))
+    assert shown["summary"] == "`scale * x W` (arXiv:2002.05202)."
+    assert shown["papers"] == ["arXiv:2002.05202"]
+    assert (shown["distribution"], shown["entry point"], shown["file"]) == ("acme-a 1.0", "acme_a:Scaled", str(file))
+    option = {"name": "scale", "type": "float", "default": 2.0, "rule": "> 0", "doc": "What it multiplies with."}
+    assert shown["options"] == [option]
+    text = lmx("plugins", "show", "ffn.acme-a/scaled")
+    assert "arXiv:2002.05202" in text
+    assert ["scale", "float", "2.0", ">", "0", "What", "it", "multiplies", "with."] in map(str.split, text.splitlines())
+    assert "sizes         tiny, 7b, 13b, 70b" in lmx("plugins", "show", "llama")
+    assert "no options" in lmx("plugins", "show", "attention.gqa")
+
+
+def test_schema_is_one(lmx):
+    schema = json.loads(lmx("plugins", "schema", "dataset.text"))
+    Draft202012Validator.check_schema(schema)
+    assert Draft202012Validator(schema).is_valid({"paths": ["a.txt"], "validation_fraction": 0.5})
+    assert not Draft202012Validator(schema).is_valid({"paths": ["a.txt"], "validation_fraction": 1})
+    assert not Draft202012Validator(schema).is_valid({})
+
+
+def test_check_runs_the_suite(lmx, site):
+    """A component whose author wrote no test: what it keeps, and what it breaks, by name."""
+    site("acme-a", {"ffn.scaled": "acme_a:Scaled", "ffn.leaky": "acme_a:Leaky"})
+    lines = lmx("plugins", "check", "ffn.scaled", "--set", "scale=3.0").splitlines()
+    kept = [line for line in lines if line.endswith("  ok")]
+    assert lines[-1] == f"{len(kept)} of {len(kept)} promises kept"
+    assert len(kept) >= 12
+    rows = json.loads(lmx("plugins", "check", "leaky", "--json", code=1, out=True))
+    broken = {row["name"]: row["message"] for row in rows if not row["ok"]}
+    assert "treats_positions_alike" in broken
+    assert "differ by" in broken["treats_positions_alike"]
+    text = lmx("plugins", "check", "leaky", code=1, out=True)
+    assert "treats_positions_alike  " in text
+    assert f"{len(rows) - len(broken)} of {len(rows)} promises kept" in text
+
+
+def test_a_component_is_checked_with_the_config_that_it_asks_for(lmx):
+    assert "--config another config" in lmx("plugins", "check", "mha", code=1, out=True)
+    assert "FAILED" not in lmx("plugins", "check", "mha", "--config", "n_kv_heads=4")
+
+
+def test_doctor_tells_what_is_wrong_and_what_to_do(lmx, site):
+    assert "no problems" in lmx("plugins", "doctor", LMX_PLUGINS="")
+    site("acme-a", {"ffn.scaled": "acme_a:Nothing"})
+    file = site("acme-b", {"ffn.own": "acme_b:Scaled"}, source="print('noise')\nimport nosuchlib\n")
+    problems = json.loads(lmx("plugins", "doctor", "--json", code=1, out=True))["problems"]
+    assert [problem for problem in problems if problem["dist"] == "acme-b"] == [
+        {
+            "dist": "acme-b",
+            "version": "1.0",
+            "file": str(file),
+            "what": "ffn.own (acme_b:Scaled) could not be loaded: ModuleNotFoundError: No module named 'nosuchlib'",
+            "fix": "Install nosuchlib. Until then hide it with LMX_DISABLE=acme-b, or remove it: pip uninstall acme-b",
+        }
+    ]
+    text = lmx("doctor", code=1, out=True)
+    assert "problem: acme-a 1.0 (" in text
+    assert "has no attribute 'Nothing'" in text
+    shown = lmx("plugins", "doctor", LMX_DISABLE="acme-a,acme-b")
+    assert "acme-a 1.0: hidden by LMX_DISABLE" in shown
+
+
+def test_a_component_that_cannot_be_built_is_named(lmx, site, tmp_path):
+    """`lmx config check` says whose it is, where building it for a training would end in a traceback."""
+    site("acme-a", {"ffn.scaled": "acme_a:Scaled"}, source=FFN.replace("super().__init__()", "super().__init__(3)"))
+    (tmp_path / "a.toml").write_text('[model.block]\nffn = "scaled"\n')
+    line = lmx("config", "check", "a.toml", code=2).splitlines()[-1]
+    assert line.startswith("  model.block.ffn: ffn.scaled from acme-a 1.0 could not be built: TypeError: ")
+
+
+def test_requirements_are_those_of_the_file(lmx, site, tmp_path, saved):
+    site("acme-a", {"ffn.scaled": "acme_a:Scaled"})
+    (tmp_path / "a.toml").write_text('[model.block]\nffn = "scaled"\n')
+    assert lmx("requirements", "a.toml").splitlines() == ["lmx-core==0.1.0", "acme-a==1.0"]
+    assert lmx("requirements", saved).splitlines() == ["lmx-core==0.1.0"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["plugins", "show", "none"],
+            "'none' is the name of several components. Write one of: attention.none, ffn.none",
+        ),
+        (["plugins", "show", "rop"], "no component named 'rop'. Did you mean 'rope'? `lmx plugins list` shows"),
+        (["plugins", "show", "atention.gqa"], "no component named 'atention.gqa'. Did you mean 'attention.gqa'?"),
+        (["plugins", "schema", "attention.gqq"], "no attention named 'gqq'. Did you mean 'gqa'?"),
+        (["plugins", "check", "gated", "--set", "scale"], "expected KEY=VALUE"),
+        (["plugins", "check", "gated", "--set", "scale=1"], "scale: unknown option"),
+        (["plugins", "check", "gated", "--config", "d_modl=1"], "d_modl"),
+        (["plugins", "lst"], "No such command 'lst'"),
+        (["config", "check", "nowhere.toml"], "cannot read nowhere.toml: No such file"),
+        (["config", "fill", "nowhere.toml"], "cannot read nowhere.toml: No such file"),
+        (["config", "diff", "nowhere.toml", "llama"], "cannot read nowhere.toml: No such file"),
+        (["requirements", "nowhere"], "nowhere is not a directory"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_mistake_is_one_message(lmx, arguments, message):
+    text = lmx(*arguments, code=2)
+    assert message in text
+    assert len(text.splitlines()) < 24

@@ -1,0 +1,115 @@
+"""The kit's checks find what they are meant to find, and nothing in components that work."""
+
+import functools
+import importlib
+import inspect
+import pkgutil
+from pathlib import Path
+
+import pytest
+
+from lmx_core.plugins import CORE
+from lmx_core.registry import kinds, registry
+from lmx_core.testing import SMALL, cases, checks
+from lmx_core.testing.checks.options import import_is_light
+
+from . import cache_faults, mixer_faults, part_faults, run_faults, text_faults  # noqa: F401
+from .faults import FAULTS
+
+CONFIGS = {("attention", "mha"): {"n_kv_heads": SMALL.n_heads}}
+MIXERS = [
+    ref.name
+    for ref in registry("attention").refs()
+    if ref.dist == CORE and not getattr(registry("attention").get(ref.name), "silent", False)
+]
+PAIRS = [(fault, base) for fault in FAULTS for base in ([fault.base] if fault.base else MIXERS)]
+
+
+def case(name, *component, **given):
+    """The one case of a suite with this name."""
+    (found,) = [each for each in cases(*component, **given) if each.name == name]
+    return found
+
+
+@functools.cache
+def passes_without(kind, base, check):
+    case(check, kind, registry(kind).get(base), config=CONFIGS.get((kind, base))).run()
+
+
+@pytest.mark.parametrize(("fault", "base"), PAIRS, ids=lambda each: str(each))
+def test_the_check_meant_for_a_fault_catches_it(fault, base):
+    component = registry(fault.kind).get(base)
+    passes_without(fault.kind, base, fault.check)
+    with pytest.raises(Exception, match=fault.message):
+        case(fault.check, fault.kind, fault.apply(component), config=CONFIGS.get((fault.kind, base))).run()
+
+
+def test_mixers_are_tried_with_enough_faults():
+    """Each in every built-in mixer."""
+    assert len({fault.apply for fault in FAULTS if fault.kind == "attention"}) >= 15
+    assert {"gqa", "mha"} <= set(MIXERS)
+
+
+def test_a_heavy_import_is_caught(plugins):
+    """And one that fails, which a component of the session or an earlier import may hide."""
+    source = "{}\nclass Mine:\n    def __init__(self, config): pass\n    def __call__(self, x): return x\n"
+    for name, line in (
+        ("acme-light", ""),
+        ("acme-heavy", "import torch"),
+        ("acme-broken", "import sys; sys.path[0]/0"),
+    ):
+        files = {"torch.py": ""} if "torch" in line else None
+        plugins.install(name, {f"ffn.{name}": f"{name.replace('-', '_')}:Mine"}, source.format(line), files=files)
+    case("import_is_light", "ffn.acme-light").run()
+    with pytest.raises(AssertionError, match="importing acme_heavy imports torch; import it where it is used"):
+        case("import_is_light", "ffn.acme-heavy").run()
+    with pytest.raises(AssertionError, match="a fresh process cannot import acme_broken"):
+        import_is_light(registry("ffn").find("acme-broken"))
+
+
+def promises():
+    """Every function of the kit that is a check."""
+    modules = [
+        importlib.import_module(f"{checks.__name__}.{each.name}") for each in pkgutil.iter_modules(checks.__path__)
+    ]
+    return {
+        name
+        for module in modules
+        for name, value in vars(module).items()
+        if inspect.isfunction(value) and value.__module__ == module.__name__ and not name.startswith("_")
+    }
+
+
+def check_of(case_name):
+    """The check behind a case, whose name may go on with where it was run."""
+    return max((name for name in promises() if case_name.startswith(name)), key=len)
+
+
+def test_every_check_catches_a_fault():
+    assert promises() - {check_of(fault.check) for fault in FAULTS} == {"import_is_light"}  # caught above
+
+
+def test_every_check_is_in_a_suite():
+    assert promises() == {check_of(name) for kind in kinds() for name in names_of(kind)}
+
+
+FROZEN = [tuple(line.split()) for line in (Path(__file__).parent / "promises.txt").read_text().splitlines()]
+
+
+def names_of(kind):
+    """The cases of core's components of a kind."""
+    core = [ref.name for ref in registry(kind).refs() if ref.dist == CORE and (kind, ref.name) not in LEFT_OUT]
+    return {each.name for name in core for each in cases(f"{kind}.{name}", config=CONFIGS.get((kind, name)))}
+
+
+LEFT_OUT = {("tokenizer", "tiktoken"), ("dataset", "text")}  # one needs a network, the other paths
+
+
+def test_no_check_is_deleted():
+    """What a suite once held it holds; a check that is renamed is renamed in promises.txt."""
+    for kind in {kind for kind, _ in FROZEN}:
+        gone = {name for each, name in FROZEN if each == kind} - names_of(kind)
+        assert gone == set(), f"{kind} lost {gone}"
+    assert {kind for kind, _ in FROZEN} == {
+        kind for kind in kinds() if any(r.dist == CORE for r in registry(kind).refs())
+    }
