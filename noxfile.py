@@ -95,9 +95,15 @@ def with_dependencies(names: list[str]) -> list[str]:
 
 
 def run_tests(session: nox.Session, folders: list[str]) -> None:
-    """All of them, or those that are named after `--`; options alone go with all."""
+    """All of them, or those that are named after `--`; options alone go with all.
+
+    Shapes in signatures are checked: core's by its own conftest, those of plugins by jaxtyping's option.
+    """
     named_here = any(Path(each.partition("::")[0]).exists() for each in session.posargs)
-    session.run("pytest", *session.posargs, *([] if named_here else folders))
+    names = [Path(folder).parts[1] for folder in folders if folder.startswith("plugins/")]
+    plugins = [name.replace("-", "_") for name in names if name not in ALONE]  # which Python imports before pytest
+    checked = [f"--jaxtyping-packages={','.join(plugins)},beartype.beartype"] if plugins else []
+    session.run("pytest", *checked, *session.posargs, *([] if named_here else folders))
 
 
 @nox.session(python=PYTHON)
@@ -139,6 +145,13 @@ def renamed(session: nox.Session) -> None:
         session,
         ["--renamed", "tests/architectures", "tests/components", "tests/test_block.py", "tests/test_generation.py"],
     )
+
+
+@nox.session(python=PYTHON)
+def seeds(session: nox.Session) -> None:
+    """The conformance kit on every built-in mixer with a hundred seeds: no false alarm."""
+    prepare(session, [CORE], "--constraint", "constraints.txt")
+    session.run("pytest", "tests/testing/test_seeds.py", *session.posargs, env={"LMX_ALL_SEEDS": "1"})
 
 
 @nox.session(python=PYTHON)

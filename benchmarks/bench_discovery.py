@@ -33,7 +33,11 @@ def floor():
         with open(os.path.join(entry.path, "entry_points.txt"), "rb") as file:
             file.read()
 
-times = {"floor": timed(floor), "index": timed(lambda: registry.registry("ffn").names()), "again": timed(lambda: registry.registry("norm").names())}
+times = {
+    "floor": timed(floor),
+    "index": timed(lambda: registry.registry("ffn").names()),
+    "again": timed(lambda: registry.registry("norm").names()),
+}
 assert sum(ref.name.startswith("made") for ref in registry.registry("ffn").refs()) == len(os.listdir(site))
 assert not any(name.startswith("made") for name in sys.modules)
 print(json.dumps(times))

@@ -23,9 +23,11 @@ import reference  # noqa: E402
 SLOW = {"tutorial.md"}
 """Pages that train, install and build: in an environment of their own, and not among the tests."""
 PARTS: Mapping[str, Callable[[], str]] = {
-    "catalogue": reference.catalogue,
+    "catalogue": lambda: reference.catalogue(workspace()),
     "command line": reference.command_line,
     "python api": reference.python_api,
+    "hooks": reference.hooks,
+    "errors": reference.errors,
 }
 PART = re.compile(r"(?<=<!-- generated: )(?P<name>[\w ]+) -->\n.*?(?=<!-- end -->)", re.S)
 
@@ -54,10 +56,14 @@ def ran(page: Path, text: str) -> str:
 
 def missing() -> list[str]:
     """Distributions of the workspace that are not installed, without which the pages would be others."""
-    files = [ROOT / "pyproject.toml", *ROOT.glob("plugins/*/pyproject.toml")]
-    names = [tomllib.loads(file.read_text(encoding="utf-8"))["project"]["name"] for file in files]
     installed = {each.metadata["Name"] for each in metadata.distributions()}
-    return sorted(set(names) - installed)
+    return [name for name in workspace() if name not in installed]
+
+
+def workspace() -> list[str]:
+    """Its distributions, core first."""
+    files = [ROOT / "pyproject.toml", *sorted(ROOT.glob("plugins/*/pyproject.toml"))]
+    return [tomllib.loads(file.read_text(encoding="utf-8"))["project"]["name"] for file in files]
 
 
 def main(arguments: list[str]) -> int:

@@ -9,20 +9,21 @@ from importlib import metadata
 from typing import Any
 
 import click
+
 from lmx_core.describe import REQUIRED, Description, Option, describe
 from lmx_core.inventory import entries
 from lmx_core.plugins import CORE
 from lmx_core.registry import registry
 
-WIDTH = 90
+WIDTH, LONG = 90, 40
 
 
-def catalogue() -> str:
-    """Every distribution of the workspace, core first, with its components."""
-    offered = [entry for entry in entries() if entry.distribution.startswith("lmx-") and entry.state != "refused"]
-    names = sorted({entry.distribution for entry in offered}, key=lambda name: (name != CORE, name))
+def catalogue(distributions: Sequence[str]) -> str:
+    """These distributions with their components."""
+    offered = [entry for entry in entries() if entry.state != "refused"]
     return "\n".join(
-        _distribution(name, [(each.kind, each.name) for each in offered if each.distribution == name]) for name in names
+        _distribution(name, [(each.kind, each.name) for each in offered if each.distribution == name])
+        for name in distributions
     )
 
 
@@ -63,18 +64,19 @@ def _options(options: Sequence[Option]) -> str:
         ]
         for each in options
     ]
-    return "\n" + "".join(f"| {' | '.join(_cell(cell) for cell in row)} |\n" for row in [header, ["---"] * len(header), *rows])
+    return "\n" + "".join(
+        f"| {' | '.join(_cell(cell) for cell in row)} |\n" for row in [header, ["---"] * len(header), *rows]
+    )
 
 
 def _default(value: Any) -> str:
     """As TOML writes it."""
     if value is REQUIRED:
         return "required"
-    return "none" if value is None else f"`{str(value).lower() if isinstance(value, bool) else _quoted(value)}`"
-
-
-def _quoted(value: Any) -> str:
-    return f'"{value}"' if isinstance(value, str) else str(list(value) if isinstance(value, tuple) else value)
+    if value is None:
+        return "none"
+    text = str(value).lower() if isinstance(value, bool) else f'"{value}"' if isinstance(value, str) else str(value)
+    return f"`{text}`" if len(text) <= LONG else "long: `lmx plugins show` has it"
 
 
 def _cell(text: str) -> str:
@@ -98,7 +100,8 @@ def command_line() -> str:
 
 def _helps(command: click.Command, name: str, above: click.Context) -> Iterator[str]:
     context = click.Context(command, info_name=name, parent=above, terminal_width=WIDTH, max_content_width=WIDTH)
-    yield f"\n## {context.command_path}\n```text\n{command.get_help(context)}\n```\n"
+    text = re.sub(r"\[(\[[\w|]+\])\]", r"\1", command.get_help(context))  # click before 8.2 writes the brackets twice
+    yield f"\n## {context.command_path}\n```text\n{text}\n```\n"
     if isinstance(command, click.Group):
         for each in command.list_commands(context):
             below = command.get_command(context, each)
@@ -143,3 +146,17 @@ def _signature(name: str, value: Any) -> str:
 
 def _text(value: Any) -> str:
     return _linked(inspect.cleandoc(value.__doc__ or ""))
+
+
+def hooks() -> str:
+    from lmx_core import hookspecs
+
+    found = [(name, value) for name, value in vars(hookspecs).items() if name.startswith("lmx_")]
+    return "".join(f"\n### {name}\n```text\n{_signature(name, value)}\n```\n{_text(value)}\n" for name, value in found)
+
+
+def errors() -> str:
+    from lmx_core import errors
+
+    found = [value for value in vars(errors).values() if inspect.isclass(value) and value.__module__ == errors.__name__]
+    return "".join(f"- `{each.__name__}`: {' '.join(_text(each).split())}\n" for each in found)

@@ -3,7 +3,7 @@
 from typing import Any, TypeVar
 
 from lmx_core.config import ComponentSpec, as_spec
-from lmx_core.errors import ConfigError, report
+from lmx_core.errors import ComponentError, ConfigError, LmxError, report
 from lmx_core.parts import rewritten
 from lmx_core.registry import registry
 from lmx_core.serialize import Problems, options_of, plain
@@ -17,8 +17,17 @@ def build(kind: str, chosen: ComponentSpec | str, *args: Any, **extra: Any) -> A
     Components build their own parts with it: an expert its FFN, a latent its norm
     (`build("norm", config.norm, config, width=64)`).
     """
-    component = registry(kind).get(as_spec(chosen).name)
-    return component(*args, *filled(kind, component, as_spec(chosen)), **extra)
+    named: ComponentSpec = as_spec(chosen)
+    component = registry(kind).get(named.name)
+    options = filled(kind, component, named)
+    try:
+        return component(*args, *options, **extra)
+    except LmxError:
+        raise
+    except Exception as error:
+        dist = registry(kind).find(named.name).dist
+        problem = f"{type(error).__name__}: {error}"
+        raise ComponentError(f"{kind} {named.name!r} of {dist} could not be built: {problem}") from error
 
 
 def completed(config: T) -> T:

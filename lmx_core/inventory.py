@@ -35,18 +35,12 @@ class Entry:
     state: State
 
 
-def entries(kind: str | None = None) -> list[Entry]:
+def entries() -> list[Entry]:
     """Everything that is offered, hidden or left out, in the order of kinds, names and distributions."""
     offers = Counter((ref.kind, ref.name) for each in kinds() for ref in registry(each).refs())
     found = [entry for dist in plugins.everything() for entry in _entries(dist, offers)]
     found += [_entry(ref, "", offers) for each in kinds() for ref in registry(each).refs() if ref.dist == SESSION]
-    chosen = [entry for entry in found if kind in (None, entry.kind)]
-    return sorted(chosen, key=lambda entry: (entry.kind, entry.name, entry.distribution))
-
-
-def known_kinds() -> list[str]:
-    """The kinds of everything that is installed."""
-    return sorted({entry.kind for entry in entries() if entry.kind})
+    return sorted(found, key=lambda entry: (entry.kind, entry.name, entry.distribution))
 
 
 def find(name: str) -> Ref:
@@ -55,17 +49,15 @@ def find(name: str) -> Ref:
     if kind in kinds() and rest:
         return registry(kind).find(rest)
     dist, _, bare = name.rpartition("/")
-    offered = {
-        each: [ref for ref in registry(each).refs(bare) if canonical(dist) in ("", ref.dist)] for each in kinds()
-    }
-    having = [each for each, refs in offered.items() if refs]
+    everything = [entry for entry in entries() if entry.state != "refused"]
+    having = sorted({e.kind for e in everything if e.name == bare and canonical(dist) in ("", e.distribution)})
     if len(having) == 1:
         return registry(having[0]).find(name)
     if having:
         written = ", ".join(f"{each}.{name}" for each in having)
         raise ConfigError(f"{name!r} is the name of several components. Write one of: {written}.")
-    everything = [f"{entry.kind}.{entry.name}" for entry in entries()]
-    near = did_you_mean(name, everything) or did_you_mean(name, [each.partition(".")[2] for each in everything])
+    known = [f"{entry.kind}.{entry.name}" for entry in everything]
+    near = did_you_mean(name, known) or did_you_mean(name, [entry.name for entry in everything])
     raise ConfigError(f"no component named {name!r}. {near}`lmx plugins list` shows what is installed.")
 
 

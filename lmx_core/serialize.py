@@ -152,7 +152,10 @@ def _parted(factory: Any, size: Any = None, **numbers: Any) -> tuple[str, str | 
 
 
 def _record(converter: cattrs.Converter, cls: type, installed: bool) -> Callable[[Any, Any], Any]:
-    attrs.resolve_types(cls)
+    try:
+        attrs.resolve_types(cls)
+    except NameError as error:
+        raise ConfigError(f"{cls.__module__}.{cls.__name__} has an annotation that means nothing: {error}") from None
     fields = {field.alias: field for field in attrs.fields(cls) if field.init}
 
     def read(data: Any, _: Any) -> Any:

@@ -79,7 +79,12 @@ class Wave(PositionBase):
 
 def test_a_mixer_needs_three_arguments_and_no_base_class(register):
     register(attention_registry, "mean", Mean)
-    for check in (checks.past_ignores_future, checks.gradients_reach_everything, checks.weights_round_trip):
+    kept = (
+        checks.streams.past_ignores_future,
+        checks.modules.gradients_reach_everything,
+        checks.modules.weights_round_trip,
+    )
+    for check in kept:
         check(lambda: LanguageModel(model(attention="mean")))
 
 
@@ -95,7 +100,9 @@ def test_a_position_that_would_be_ignored_is_refused(register):
     assert str(refused.value) == (
         f"model.block_configs[3]: attention 'mean' takes no position; '{rope}' provides a rotation. Set position = \"none\"."
     )
-    with pytest.raises(ConfigError, match=f"model.block: attention '{none}' takes no position; '{alibi}' provides a bias"):
+    with pytest.raises(
+        ConfigError, match=f"model.block: attention '{none}' takes no position; '{alibi}' provides a bias"
+    ):
         LanguageModel(model(attention="none", position="alibi"))
 
 

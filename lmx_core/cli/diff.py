@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from lmx_core.cli.options import as_json, model_config, run_of, size_options
+from lmx_core.cli.table import show
 from lmx_core.registry import registry
 
 
@@ -29,11 +30,9 @@ def diff(a: str, b: str, size: str | None, as_json: bool) -> None:
 
         click.echo(json.dumps({key: [left.get(key), right.get(key)] for key in keys}, indent=2))
         return
-    rows = [("", a, b), *((key, _shown(left, key), _shown(right, key)) for key in keys)]
-    widths = [max(len(row[i]) for row in rows) for i in range(2)]
-    for key, one, other in rows if keys else []:
-        click.echo(f"{key:{widths[0]}}  {one:{widths[1]}}  {other}")
-    if not keys:
+    if keys:
+        show(("", a, b), [(key, _shown(left, key), _shown(right, key)) for key in keys])
+    else:
         click.echo(f"{a} and {b} are the same")
 
 

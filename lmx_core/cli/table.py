@@ -26,7 +26,7 @@ def _drawn(rows: Sequence[Sequence[str]]) -> None:
 
     table = Table(box=box.SIMPLE_HEAD)
     for header in rows[0]:
-        table.add_column(header.lower(), overflow="fold")
+        table.add_column(header, overflow="fold")
     for row in rows[1:]:
         table.add_row(*map(escape, row))
     Console().print(table)

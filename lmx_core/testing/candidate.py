@@ -69,7 +69,7 @@ def candidate(kind: str, name: str, options: Mapping[str, Any], numbers: Mapping
     try:
         filled(kind, component, chosen)
     except ConfigError as error:
-        raise ConfigError(f"{error}\nThe suite needs options that are whole: options={{...}}.") from None
+        raise ConfigError(f"{error}\nGive it the options that have no default: options={{...}}.") from None
     return Candidate(kind=kind, chosen=chosen, component=component, config=_config(kind, chosen, numbers))
 
 

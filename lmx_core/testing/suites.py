@@ -57,14 +57,14 @@ def cases(
 
 @contextmanager
 def _known(kind_and_name: str, component: Any) -> Generator[tuple[str, str], None, None]:
-    """Within it the component has a name: its own, or, where a class is given, that of the class."""
+    """Within it the component has a name: its own, or, where a class is given, one made of the class's."""
     kind, _, name = kind_and_name.partition(".")
-    if component is None:
-        if not name:
-            raise ConfigError(f'{kind_and_name!r} is no component. Write "<kind>.<name>", or give a class.')
+    if bool(name) == (component is not None):
+        raise ConfigError(f'{kind_and_name!r} is no component. Write "<kind>.<name>", or the kind and a class.')
+    if name:
         yield kind, name
         return
-    name = name or getattr(component, "__name__", "candidate")
+    name = f"{getattr(component, '__name__', 'component')} under test"  # which no one else registers
     registry(kind).register(name)(component)
     try:
         yield kind, name

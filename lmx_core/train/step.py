@@ -1,6 +1,7 @@
 """One update of the parameters."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -22,6 +23,19 @@ def compute_dtype(policy: str) -> mx.Dtype:
     if policy != "auto":
         return DTYPES[policy]
     return mx.bfloat16 if mx.default_device() == mx.Device(mx.gpu) else mx.float32
+
+
+@contextmanager
+def _random_state_kept() -> Generator[None, None, None]:
+    """A trace that fails leaves MLX's generator without a value, and every later draw with it: put it back."""
+    state: Any = mx.random.state
+    before = state[0]
+    try:
+        yield
+    except BaseException:
+        high, low = before.tolist()
+        mx.random.seed(high << 32 | low)
+        raise
 
 
 class Step:
@@ -49,7 +63,8 @@ class Step:
         tokens = sum(targets.size for _, targets in batches)
         total: Any = None
         for inputs, targets in batches:
-            found = self._gradients(inputs, targets)
+            with _random_state_kept():
+                found = self._gradients(inputs, targets)
             total = found if total is None else tree_map(mx.add, total, found)
             if len(batches) > 1:
                 mx.eval(total)  # or every batch's activations are held at once

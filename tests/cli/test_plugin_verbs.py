@@ -136,6 +136,9 @@ def test_show_says_what_the_source_says(lmx, site):
     assert ["scale", "float", "2.0", ">", "0", "What", "it", "multiplies", "with."] in map(str.split, text.splitlines())
     assert "sizes         tiny, 7b, 13b, 70b" in lmx("plugins", "show", "llama")
     assert "no options" in lmx("plugins", "show", "attention.gqa")
+    for name in ("scaled", "ffn.scaled"):
+        told = lmx("plugins", "show", name, code=2, LMX_DISABLE="acme-a")
+        assert "acme-a offers it, and LMX_DISABLE hides that" in told
 
 
 def test_schema_is_one(lmx):
@@ -163,7 +166,9 @@ def test_check_runs_the_suite(lmx, site):
 
 
 def test_a_component_is_checked_with_the_config_that_it_asks_for(lmx):
-    assert "--config another config" in lmx("plugins", "check", "mha", code=1, out=True)
+    told = lmx("plugins", "check", "mha", code=2)
+    assert "n_kv_heads=2 needs" in told
+    assert "--config another config" in told
     assert "FAILED" not in lmx("plugins", "check", "mha", "--config", "n_kv_heads=4")
 
 

@@ -169,7 +169,7 @@ def test_no_order_of_directories_changes_an_answer(plugins, monkeypatch):
 
         monkeypatch.setattr(os, "listdir", shuffled)
         sys.path_importer_cache.clear()
-        plugins.forget_listings()
+        plugins.forget()
         answers.append(
             [
                 (each.name, each.version, each.place, list(each.refs), list(map(str, each.problems)))

@@ -94,3 +94,20 @@ def test_all_problems_of_a_file_are_one_report(plugins, tmp_path, monkeypatch):
         "(MLAOptions has kv_lora_rank, q_lora_rank, rope_head_dim)",
         "  model.n_layers: must be > 0, got 0",
     ]
+
+
+def test_a_component_that_cannot_be_built(plugins):
+    """Its author's mistake is named, not shown as a traceback into lmx."""
+    plugins.install("acme-ffn", {"ffn.own": "acme_ffn:Own"}, "class Own:\n    def __call__(self, x): ...\n")
+    config = make_config("llama", size="tiny")
+    assert told(lambda: LanguageModel(attrs.evolve(config, block=attrs.evolve(config.block, ffn="own")))) == (
+        "ffn 'own' of acme-ffn could not be built: TypeError: Own() takes no arguments"
+    )
+
+
+def test_options_with_an_annotation_that_means_nothing(plugins):
+    source = MIXER.replace("rope_head_dim: int", 'rope_head_dim: "Nonsense"')
+    plugins.install("acme-mla", {"attention.mla": "acme_mla:MLA"}, source)
+    assert "acme_mla.MLAOptions has an annotation that means nothing: name 'Nonsense'" in told(
+        lambda: run_config({"model": {"block": {"attention": "mla"}}}, "it")
+    )

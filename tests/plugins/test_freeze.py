@@ -202,7 +202,7 @@ def test_options_of_a_newer_version_are_refused(plugins, saved):
 
 
 def test_nothing_that_a_file_names_is_imported(plugins, saved, tmp_path):
-    path, site = saved
+    path, _ = saved
     (tmp_path / "evil.py").write_text("raise SystemExit('imported')")
     record = record_of(path)
     for each in record["components"]:
@@ -252,7 +252,8 @@ def test_a_failed_save_leaves_the_model_before(tmp_path):
     [
         '{"lmx_format": 1, "model": {}, "components": [1]}',
         '{"lmx_format": 1, "model": {}, "components": [{"kind": "ffn"}]}',
-        '{"lmx_format": 1, "model": {}, "components": [{"kind": "ffn", "name": 1, "distribution": "a", "version": "1", "entry_point": "a:b"}]}',
+        '{"lmx_format": 1, "model": {}, "components": [{"kind": "ffn", "name": 1, "distribution": "a", '
+        '"version": "1", "entry_point": "a:b"}]}',
         "[]",
         "{}",
         '{"lmx_format": 9, "model": 1, "components": []}',

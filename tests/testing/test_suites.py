@@ -91,7 +91,7 @@ def test_options_without_a_default_must_be_given(plugins):
         "2 problems in the options of ffn 'mine'\n"
         "  widht: unknown option; did you mean 'width'? (Options has scale, width)\n"
         "  scale: is missing\n"
-        "The suite needs options that are whole: options={...}."
+        "Give it the options that have no default: options={...}."
     )
 
 
@@ -110,7 +110,7 @@ def test_the_config_is_changed_for_components_that_need_it():
     ("name", "error", "says"),
     [
         ("ffn.gatde", UnknownComponentError, "no ffn named 'gatde'. Did you mean 'gated'"),
-        ("gated", ConfigError, "'gated' is no component. Write \"<kind>.<name>\", or give a class."),
+        ("gated", ConfigError, "'gated' is no component. Write \"<kind>.<name>\", or the kind and a class."),
         ("fnn.gated", LmxError, "no fnn named 'gated'"),
     ],
 )
@@ -205,3 +205,8 @@ def test_a_check_still_takes_a_function():
 
     for check in checks.FFN:
         check(lambda: build("ffn", "gated", attrs.evolve(SMALL, bias=False)))
+
+
+def test_a_name_and_a_class_are_one_too_many():
+    with pytest.raises(ConfigError, match='Write "<kind>.<name>", or the kind and a class.'):
+        cases("ffn.plain", Plain)

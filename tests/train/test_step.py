@@ -268,3 +268,20 @@ def test_the_shortest_stream_is_one_window():
     windows = Windows(np.arange(11, dtype=np.uint16), 10, seed=0)
     assert windows.batch(5, 1)[1].tolist() == [list(range(1, 11))]
     close(mx.array(windows.batch(0, 2)[0]), mx.array(windows.batch(4, 2)[0]), 0.0)
+
+
+def test_a_step_that_cannot_be_traced_leaves_the_generator_as_it_was():
+    """Else every later draw of this process would fail, whoever asks for it."""
+
+    class Reads(nn.Module):
+        def __call__(self, x):
+            return x * x.max().item()  # no value while a step is traced
+
+    net = model(dropout=0.1)
+    net.layers[0].ffn = Reads()
+    mx.random.seed(7)
+    expected = mx.random.normal((3,))
+    mx.random.seed(7)
+    with pytest.raises(ValueError, match="eval"):
+        step(net)([(X, Y)], 0.0)
+    assert mx.array_equal(mx.random.normal((3,)), expected).item()

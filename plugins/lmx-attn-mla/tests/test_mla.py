@@ -5,12 +5,14 @@ from pathlib import Path
 import attrs
 import mlx.core as mx
 import pytest
+from mlx import nn
 from mlx.nn.utils import value_and_grad
 from mlx.utils import tree_flatten
 
 from lmx_attn_mla import MLA, MLAOptions
 from lmx_attn_mla.reference import mla as reference
 from lmx_core import BlockConfig, ConfigurableBlock, KVCache, build, generate, load_model, spec
+from lmx_core.components.masks import causal
 from lmx_core.errors import ConfigError
 from lmx_core.testing import SMALL, close, conformance, randomise
 from lmx_core.train import main
@@ -147,6 +149,31 @@ def test_a_layer_of_deepseek_v2():
     close(block(x, "causal")[0], expected, 2e-5)
     cache = block.make_cache()
     close(mx.concatenate([block(x[:, t : t + 1], None, cache)[0] for t in range(7)], axis=1), expected, 2e-5)
+
+
+def test_queries_from_a_latent_equal_mlx_lms():
+    """The same weights give what mlx-lm's DeepSeek-V3 attention gives, in one pass and token by token."""
+    deepseek = pytest.importorskip("mlx_lm.models.deepseek_v3", reason="compares with mlx-lm, which is not installed")
+    config = attrs.evolve(SMALL, bias=True)
+    ours = mla(config, kv_lora_rank=32, q_lora_rank=20, nope_head_dim=12, rope_head_dim=8, v_head_dim=10)
+    theirs = deepseek.DeepseekV3Attention(
+        deepseek.ModelArgs(hidden_size=64, num_attention_heads=4, kv_lora_rank=32, q_lora_rank=20, qk_nope_head_dim=12,
+                           qk_rope_head_dim=8, v_head_dim=10, attention_bias=True)
+    )  # fmt: skip
+    names = {"q_down": "q_a_proj", "q_norm": "q_a_layernorm", "q_up": "q_b_proj", "kv_down": "kv_a_proj_with_mqa",
+             "kv_norm": "kv_a_layernorm", "k_up": "embed_q", "v_up": "unembed_out", "o_proj": "o_proj"}  # fmt: skip
+    weights = []
+    for name, weight in tree_flatten(ours.parameters()):
+        part, _, rest = name.partition(".")
+        weights.append((f"{names[part]}.{rest}", weight.swapaxes(-1, -2) if part == "k_up" else weight))
+    theirs.load_weights(weights)
+    theirs.rope = nn.RoPE(8, traditional=False, base=100.0)
+    rope, x, cache = build("position", "rope", ROPE), normal(2, 9, 64), ours.make_cache()
+
+    expected = theirs(x, causal(9))
+    close(ours(x, "causal", position=rope)[0], expected)
+    tokens = [ours(x[:, t : t + 1], None, cache, position=rope)[0] for t in range(9)]
+    close(mx.concatenate(tokens, axis=1), expected)
 
 
 def test_a_position_that_biases_scores_is_refused():

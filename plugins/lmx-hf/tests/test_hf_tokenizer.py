@@ -147,8 +147,10 @@ def test_a_tokenizer_that_changes_text_is_refused():
 def test_special_tokens_are_decoded_as_their_text():
     """A model that was trained with them may write them."""
     theirs = gpt2()
+    theirs.add_special_tokens(["<fin é>"])
     tokenizer = HFTokenizer(json.loads(theirs.to_str()))
-    assert tokenizer.decode_bytes([theirs.token_to_id("<|endoftext|>")]) == b"<|endoftext|>"
+    for text in ("<|endoftext|>", "<fin é>"):
+        assert tokenizer.decode_bytes([theirs.token_to_id(text)]) == text.encode()
     assert tokenizer.decode_bytes([tokenizer.vocab_size, -1]) == 2 * UNKNOWN
 
 

@@ -8,7 +8,7 @@ from lmx_ffn_moe.moe import MoE
 
 
 def moe(module: MoE, x: array) -> array:
-    """Equations 1 and 2 of section 2.1 of arXiv:2401.04088 on (B, L, D)."""
+    """Section 2.1 of arXiv:2401.04088 on (B, L, D)."""
     router, experts = module.router, module.experts
     scores = mx.exp(x @ router.weight.T)
     scores = scores / scores.sum(axis=-1, keepdims=True)

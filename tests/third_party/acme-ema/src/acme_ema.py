@@ -2,8 +2,9 @@
 
 import attrs
 import mlx.core as mx
-from lmx_core import LmxError
 from mlx import nn
+
+from lmx_core import LmxError
 
 
 class Average:
