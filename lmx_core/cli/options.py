@@ -8,6 +8,8 @@ import click
 
 from lmx_core.config import ModelConfig
 from lmx_core.errors import ConfigError
+from lmx_core.metadata import canonical
+from lmx_core.plugins import distributions
 from lmx_core.registry import registry
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ def model_config(name: str, size: str | None) -> ModelConfig:
     from lmx_core.factories import make_config
 
     path = Path(name)
-    if name in registry("config").names() or not (path.exists() or path.suffix):
+    if name in registry("config").names() or not (path.exists() or path.suffix or _is_path(path)):
         return make_config(name, size)
     if size is not None:
         raise ConfigError(f"--size {size} is for an architecture by name; {name} is a file")
@@ -43,6 +45,12 @@ def model_config(name: str, size: str | None) -> ModelConfig:
             err=True,
         )
     return config.model
+
+
+def _is_path(path: Path) -> bool:
+    """Whether a name with a slash means a place, and not an architecture of an installed distribution."""
+    dist, *below = path.parts
+    return bool(below) and canonical(dist) not in (each.name for each in distributions())
 
 
 def run_of(file: Path) -> "tuple[RunConfig, bool]":

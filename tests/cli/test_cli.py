@@ -171,6 +171,7 @@ def test_mlx_without_a_backend_says_what_to_install(tmp_path, arguments):
         (["info", "lama"], "no config named 'lama'. Did you mean 'llama'?"),
         (["info", "llama", "--size", "tny"], "llama has no size 'tny'. Did you mean 'tiny'?"),
         (["count", "none.toml"], "cannot read none.toml: No such file"),
+        (["count", "runs/none"], "cannot read runs/none: No such file"),
         (["count", "empty.toml"], "empty.toml has no [model]"),
         (["train"], "give a config file, or --resume RUN"),
         (["train", "none.toml"], "cannot read none.toml: No such file"),
