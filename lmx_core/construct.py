@@ -25,9 +25,8 @@ def build(kind: str, chosen: ComponentSpec | str, *args: Any, **extra: Any) -> A
     except LmxError:
         raise
     except Exception as error:
-        dist = registry(kind).find(named.name).dist
-        problem = f"{type(error).__name__}: {error}"
-        raise ComponentError(f"{kind} {named.name!r} of {dist} could not be built: {problem}") from error
+        ref, problem = registry(kind).find(named.name), f"{type(error).__name__}: {error}"
+        raise ComponentError(f"{ref.title} could not be built: {problem}") from error
 
 
 def completed(config: T) -> T:

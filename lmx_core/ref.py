@@ -29,6 +29,11 @@ class Ref:
         return f"{self.dist}/{self.name}"
 
     @property
+    def title(self) -> str:
+        """What it is called in a message."""
+        return f"{self.kind}.{self.name} from {self.dist} {self.version}"
+
+    @property
     def module(self) -> str:
         return self.target.partition(":")[0]
 
@@ -52,7 +57,7 @@ class BrokenComponentError(ComponentError):
 
     def __init__(self, ref: Ref, reason: str) -> None:
         super().__init__(
-            f"{ref.kind}.{ref.name} from {ref.dist} {ref.version} ({ref.target}) could not be loaded: "
+            f"{ref.title} ({ref.target}) could not be loaded: "
             f"{reason}. Other components are not affected; LMX_DISABLE={ref.dist} hides this one."
         )
         self.ref, self.reason = ref, reason

@@ -69,8 +69,8 @@ def _not_empty(instance: object, attribute: Field, value: Sequence[Any]) -> None
 
 
 def _texts(instance: object, attribute: Field, value: Sequence[Any]) -> None:
-    if wrong := [item for item in _paths(value) if not isinstance(item, str) or not item]:
-        raise ValueError(f"expected texts that are not empty, got {wrong[0]!r}")
+    if not all(_paths(value)):
+        raise ValueError("expected texts that are not empty, got ''")
 
 
 @attrs.frozen(kw_only=True, field_transformer=exact_types)

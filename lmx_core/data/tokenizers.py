@@ -15,7 +15,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from lmx_core.config import Field, exact_types
+from lmx_core.config import exact_types
 from lmx_core.errors import CheckpointError, ConfigError, DataError, LmxError, did_you_mean
 from lmx_core.files import write_text
 from lmx_core.freeze import check_installed, read_records, record
@@ -105,12 +105,6 @@ GPT2_PATTERN = r"'(?:[sdmt]|ll|re|ve)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s
 """Contractions, words, numbers, signs, spaces; possessive, since backtracking over a long run overflows the stack."""
 
 
-def _special(instance: object, attribute: Field, value: Mapping[Any, Any]) -> None:
-    for text, token in value.items():
-        if type(text) is not str or type(token) is not int:
-            raise ValueError(f"a special token is a text and its id, got {text!r}: {token!r}")
-
-
 @attrs.frozen(kw_only=True, field_transformer=exact_types)
 class TiktokenOptions:
     """Options of `tokenizer="tiktoken"`."""
@@ -121,7 +115,7 @@ class TiktokenOptions:
     """A rank file to read instead, without a network: lines of a token in base64 and its rank."""
     pattern: str = GPT2_PATTERN
     """With `path`: cuts a text into the pieces within which bytes are merged."""
-    special_tokens: Mapping[str, int] = attrs.field(factory=dict[str, int], validator=_special)
+    special_tokens: Mapping[str, int] = attrs.field(factory=dict[str, int])
     """With `path`: tokens that no text is encoded to, and their ids."""
 
     def __attrs_post_init__(self) -> None:

@@ -289,10 +289,10 @@ def test_options_come_from_a_config(tmp_path):
     ("options", "message"),
     [
         ({}, "paths: is missing"),
-        ({"paths": []}, "paths: must name a file, got []"),
+        ({"paths": []}, "paths: must name a file, got ()"),
         ({"paths": ""}, "paths: must name a file, got ''"),
-        ({"paths": 5}, "paths: expected Sequence or str, got 5"),
-        ({"paths": ["a", 5]}, "paths: expected texts that are not empty, got 5"),
+        ({"paths": 5}, "paths: expected a list of str or str, got 5"),
+        ({"paths": ["a", 5]}, "paths[1]: expected str, got 5"),
         ({"paths": "a", "suffixes": [""]}, "suffixes: expected texts that are not empty, got ''"),
         ({"paths": "a", "validation_fraction": 0}, "validation_fraction: must be > 0, got 0"),
         ({"paths": "a", "validation_fraction": 1}, "validation_fraction: must be < 1, got 1"),

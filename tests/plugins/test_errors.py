@@ -101,7 +101,7 @@ def test_a_component_that_cannot_be_built(plugins):
     plugins.install("acme-ffn", {"ffn.own": "acme_ffn:Own"}, "class Own:\n    def __call__(self, x): ...\n")
     config = make_config("llama", size="tiny")
     assert told(lambda: LanguageModel(attrs.evolve(config, block=attrs.evolve(config.block, ffn="own")))) == (
-        "ffn 'own' of acme-ffn could not be built: TypeError: Own() takes no arguments"
+        "ffn.own from acme-ffn 1.0 could not be built: TypeError: Own() takes no arguments"
     )
 
 
