@@ -158,7 +158,20 @@ def seeds(session: nox.Session) -> None:
 def scaffold(session: nox.Session) -> None:
     """`lmx plugins new` for every kind: built as a wheel, installed, and its tests passed."""
     prepare(session, [CORE], "--constraint", "constraints.txt")
-    session.run("python", "-P", "tests/cli/scaffolded.py", session.create_tmp())
+    folder = Path(session.create_tmp())
+    shutil.rmtree(folder, ignore_errors=True)
+    kinds = sorted(file.name.removesuffix(".py.in") for file in Path("lmx_core/templates/kinds").iterdir())
+    names = [f"acme-try-{kind}" for kind in kinds]
+    for kind, name in zip(kinds, names, strict=True):
+        session.run("lmx", "plugins", "new", name, "--kind", kind, "--directory", str(folder), silent=True)
+        build(session, folder / name, folder / "wheels")
+    session.install("--no-deps", "--reinstall", *map(str, (folder / "wheels").glob("*.whl")), silent=True)
+    try:
+        session.run("lmx", "plugins", "doctor")
+        tests = [str(folder / name / "tests") for name in names]
+        session.run("pytest", "-c", os.devnull, "--import-mode=importlib", *tests)
+    finally:
+        session.run("uv", "pip", "uninstall", "--quiet", *names, external=True)
 
 
 @nox.session(python=PYTHON, reuse_venv=False)

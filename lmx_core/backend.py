@@ -1,5 +1,6 @@
 """MLX on this machine: whether it runs, on what, and how fast."""
 
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 
@@ -13,8 +14,10 @@ def explained() -> Generator[None, None, None]:
     try:
         yield
     except ImportError as error:
-        # A core that finds no libmlx.so calls itself `core`, in mlx/core.*.so.
-        if (error.name or "").partition(".")[0] != "mlx" and "/mlx/core." not in (error.path or ""):
+        # A core that finds no libmlx.so calls itself `core`, in mlx/core.*.so. Once it runs, what is not in it is missed
+        # by whoever asks for it.
+        of_mlx = (error.name or "").partition(".")[0] == "mlx" or "/mlx/core." in (error.path or "")
+        if not of_mlx or "mlx.core" in sys.modules:
             raise
         raise BackendError(
             f'MLX does not run here ({error}). On a Linux CPU: pip install "lmx-core[cpu]"; with an NVIDIA GPU: '

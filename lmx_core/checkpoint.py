@@ -67,7 +67,7 @@ def _read_record(file: Path) -> tuple[Any, list[Record]]:
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
         model, version, needed = record["model"], record["lmx_format"], record["components"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{file} is damaged or not lmx's ({type(error).__name__}: {error})") from None
     if version != FORMAT:
         raise CheckpointError(f"{file} has format {version!r}; this lmx reads format {FORMAT}. Update lmx-core.")
@@ -86,7 +86,7 @@ def needs_of(file: Path) -> list[Record]:
     """The components that a file of a checkpoint says it was made with."""
     try:
         found = json.loads(file.read_text(encoding="utf-8")).get("components", [])
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{file} is damaged or not lmx's ({type(error).__name__}: {error})") from None
     return read_records(found, file)
 

@@ -3,10 +3,11 @@
 from typing import Any, TypeVar
 
 from lmx_core.config import ComponentSpec, as_spec
-from lmx_core.errors import ComponentError, ConfigError, LmxError, report
+from lmx_core.errors import ComponentError, LmxError, told
 from lmx_core.parts import rewritten
 from lmx_core.registry import registry
-from lmx_core.serialize import Problems, options_of, plain
+from lmx_core.serialize import filled as filled
+from lmx_core.serialize import plain
 
 T = TypeVar("T")
 
@@ -25,7 +26,7 @@ def build(kind: str, chosen: ComponentSpec | str, *args: Any, **extra: Any) -> A
     except LmxError:
         raise
     except Exception as error:
-        ref, problem = registry(kind).find(named.name), f"{type(error).__name__}: {error}"
+        ref, problem = registry(kind).find(named.name), told(error)
         raise ComponentError(f"{ref.title} could not be built: {problem}") from error
 
 
@@ -37,11 +38,3 @@ def completed(config: T) -> T:
         return ComponentSpec(chosen.name, plain(options[0]) if options else {})
 
     return rewritten(config, complete)
-
-
-def filled(kind: str, component: Any, chosen: ComponentSpec) -> tuple[Any, ...]:
-    """The component's options with its defaults filled in, as arguments; `ConfigError` with every problem."""
-    try:
-        return options_of(component, chosen)
-    except Problems as problems:
-        raise ConfigError(report(f"the options of {kind} {chosen.name!r}", problems.found)) from None

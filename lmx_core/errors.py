@@ -73,6 +73,14 @@ class BackendError(LmxError, ImportError):
     """MLX is missing, or has no backend on this machine."""
 
 
+def told(error: BaseException) -> str:
+    """`Type: message` of another author's error, which may fail to say even that."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:
+        return type(error).__name__
+
+
 def near_miss(name: str, known: Iterable[str]) -> str | None:
     """The known name that `name` was probably meant to be."""
     return next(iter(difflib.get_close_matches(name, list(known), n=1)), None)

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import attrs
+from attrs import validators
 
 from lmx_core.config import ComponentSpec
-from lmx_core.errors import CheckpointError, ComponentError, LmxWarning, UnknownComponentError, report
-from lmx_core.metadata import canonical
+from lmx_core.errors import CheckpointError, ComponentError, LmxWarning, UnknownComponentError, report, told
+from lmx_core.metadata import UNKNOWN, canonical
 from lmx_core.parts import components, rewritten
 from lmx_core.plugins import CORE, distributions
 from lmx_core.ref import Ref
@@ -25,8 +26,9 @@ class Record:
     kind: str
     name: str
     """As the config names it, bare or qualified."""
-    distribution: str
-    version: str
+    distribution: str = attrs.field(validator=validators.matches_re(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?"))
+    """Held to the grammar of names, as `version` is to its own: both end up in lines that people give to pip."""
+    version: str = attrs.field(validator=validators.matches_re(r"[A-Za-z0-9][A-Za-z0-9.!+_-]*"))
     entry_point: str
     """For people to read: nothing is ever imported from it."""
     options_version: int = 1
@@ -68,15 +70,19 @@ def read_records(data: Any, file: Path) -> list[Record]:
         wrong = [value for each in found for key, value in attrs.asdict(each).items() if type(value) is not known[key]]
         if wrong:
             raise TypeError(f"{wrong[0]!r} in a record of a component")
-    except (TypeError, AttributeError) as error:
-        raise CheckpointError(f"{file} is damaged or not lmx's ({type(error).__name__}: {error})") from None
+    except (TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{file} is damaged or not lmx's ({type(error).__name__}: {error.args[0]})") from None
     return found
 
 
 def requirements_of(needed: Iterable[Record]) -> list[str]:
     """The distributions as pip's requirements, core first."""
-    pins = {(each.distribution != CORE, f"{each.distribution}=={each.version}") for each in needed}
-    return [pin for _, pin in sorted(pins) if not pin.startswith(f"{SESSION}==")]
+    pins = {
+        (each.distribution != CORE, each.distribution + (f"=={each.version}" if each.version != UNKNOWN else ""))
+        for each in needed
+        if each.distribution != SESSION
+    }
+    return [pin for _, pin in sorted(pins)]
 
 
 def check_installed(needed: Iterable[Record], file: Path) -> None:
@@ -165,8 +171,7 @@ def _migrated_options(component: Any, options: dict[str, Any], saved: Record, re
         raise CheckpointError(f"{what}; {ref.dist} {ref.version} reads version {here} and has no migrate(). {way_out}")
     try:
         return dict(migrate(options, saved.options_version))
-    except Exception as error:
-        problem = f"{type(error).__name__}: {error}"
+    except (Exception, SystemExit) as error:
         raise CheckpointError(
-            f"{what}, which {ref.dist} {ref.version} fails to migrate ({problem}). {way_out}"
+            f"{what}, which {ref.dist} {ref.version} fails to migrate ({told(error)}). {way_out}"
         ) from error

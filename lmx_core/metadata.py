@@ -12,6 +12,7 @@ import attrs
 GROUP = "lmx.components"
 UNKNOWN = "unknown"
 SEPARATORS = re.compile(r"[-_.]+")
+NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 
 
 @attrs.frozen
@@ -93,7 +94,9 @@ def scan() -> Scan:
     ranks: dict[str, int] = {}
     for found in _distributions():
         copy = _copy(found)
-        if copy.name:
+        if not NAME.fullmatch(copy.name):  # pip renames what it is about to remove, to ~name
+            copies.setdefault("", []).append(attrs.evolve(copy, text=None))
+        else:
             ranks.setdefault(copy.parent, len(ranks))
             copies.setdefault(copy.name, []).append(copy)
     offering = {name: group for name, group in copies.items() if any(copy.entries or copy.unreadable for copy in group)}
@@ -108,6 +111,8 @@ def leftovers() -> Iterator[Problem]:
     for copy in sorted(scan().silent, key=lambda copy: copy.place):
         if copy.is_empty():
             yield copy.problem("its metadata directory is empty, as an interrupted uninstall leaves it", "Remove it.")
+        elif not NAME.fullmatch(copy.name):
+            yield copy.problem("no distribution is called so; pip leaves this when it is interrupted", "Remove it.")
 
 
 def _distributions() -> Iterable[Any]:
@@ -140,7 +145,7 @@ def _entry_points(found: Any, place: str) -> tuple[str | None, bool]:
     """The text of entry_points.txt, and whether there is one that cannot be read."""
     try:
         with open(f"{place}{os.sep}entry_points.txt", "rb", buffering=0) as file:
-            return file.read().decode(), False
+            return file.read().decode("utf-8-sig"), False
     except (FileNotFoundError, NotADirectoryError):
         pass
     except (OSError, ValueError):
@@ -175,16 +180,9 @@ def _chosen(group: list[Copy], ranks: dict[str, int]) -> Installed:
     if len(group) == 1:
         return Installed(group[0], list(_own(group[0])))
     places = {os.path.realpath(copy.place): copy for copy in reversed(group)}  # a folder may be on the path twice
-    order = sorted(
-        places.values(),
-        key=lambda copy: (
-            copy.is_empty(),
-            copy.is_egg,
-            ranks[copy.parent],
-            [-int(number) for number in re.findall(r"\d+", copy.version)],
-            copy.place,
-        ),
-    )
+    order = sorted(places.values(), key=lambda copy: copy.place)
+    order.sort(key=lambda copy: [int(number) for number in re.findall(r"\d+", copy.version)], reverse=True)
+    order.sort(key=lambda copy: (copy.is_empty(), copy.is_egg, ranks[copy.parent]))
     first, *others = order
     return Installed(first, [*_own(first), *(problem for other in others for problem in _hidden(first, other))])
 

@@ -5,8 +5,9 @@ from typing import Any, TypeVar
 
 import attrs
 
-from lmx_core.config import ComponentSpec, as_spec
+from lmx_core.config import ComponentSpec
 from lmx_core.registry import registry
+from lmx_core.serialize import filled, plain
 
 T = TypeVar("T")
 Change = Callable[[str, ComponentSpec], ComponentSpec]
@@ -17,14 +18,8 @@ def rewritten(config: T, change: Change) -> T:
 
     The components must be installed: only their `Options` tell which option is a part.
     """
-    found: Any = config
-    changes: dict[str, Any] = {}
-    for field in attrs.fields(type(found)):
-        old = getattr(found, field.name)
-        new = _changed(field.metadata.get("kind"), old, change)
-        if new is not old:
-            changes[field.alias] = new
-    return attrs.evolve(found, **changes) if changes else config
+    changes = _changes(config, change)
+    return attrs.evolve(config, **changes) if changes else config  # pyright: ignore[reportArgumentType, reportUnknownVariableType]
 
 
 def components(config: Any) -> Iterator[tuple[str, ComponentSpec]]:
@@ -50,33 +45,29 @@ def settled(config: T) -> T:
     return rewritten(config, qualified)
 
 
+def _changes(config: Any, change: Change) -> dict[str, Any]:
+    """The fields of an attrs class that are others then."""
+    changed: dict[str, Any] = {}
+    for field in attrs.fields(type(config)):
+        old = getattr(config, field.name)
+        new = _changed(field.metadata.get("kind"), old, change)
+        if new is not old:
+            changed[field.alias or field.name] = new
+    return changed
+
+
 def _changed(kind: str | None, value: Any, change: Change) -> Any:
     if isinstance(value, ComponentSpec):
         return value if kind is None else _parts_changed(kind, change(kind, value), change)
-    if isinstance(value, tuple):
+    if isinstance(value, list | tuple):
         items: Any = value
-        new = tuple(_changed(kind, item, change) for item in items)
-        return new if any(a is not b for a, b in zip(new, items, strict=True)) else items
+        new = [_changed(kind, item, change) for item in items]
+        return type(items)(new) if any(a is not b for a, b in zip(new, items, strict=True)) else items
     return rewritten(value, change) if attrs.has(type(value)) else value
 
 
 def _parts_changed(kind: str, chosen: ComponentSpec, change: Change) -> ComponentSpec:
-    options = getattr(registry(kind).get(chosen.name), "Options", None)
-    changes: dict[str, Any] = {}
-    for field in attrs.fields(options) if options else ():
-        part = field.metadata.get("kind")
-        old = _part(chosen.options.get(field.alias, field.default)) if part else None
-        new = _changed(part, old, change)
-        if new is not old:
-            changes[field.alias] = new
+    """The component with its parts changed: whatever its options say, by themselves or by their defaults."""
+    options = filled(kind, registry(kind).get(chosen.name), chosen)
+    changes = {key: plain(value) for each in options for key, value in _changes(each, change).items()}
     return ComponentSpec(chosen.name, {**chosen.options, **changes}) if changes else chosen
-
-
-def _part(value: Any) -> Any:
-    """A part as options hold it, plain data, as a spec; what is none is left alone."""
-    if isinstance(value, tuple):
-        items: Any = value
-        return tuple(map(_part, items))
-    if hasattr(value, "keys") and "name" in value:
-        return ComponentSpec(value["name"], {key: value[key] for key in value if key != "name"})
-    return as_spec(value)

@@ -17,8 +17,11 @@ from lmx_core.metadata import Problem, canonical, scan
 from lmx_core.ref import Ref
 
 CORE = "lmx-core"
-KEY = re.compile(r"([a-z_]+)\.([\w.+-]+)")
-TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+SESSION = "session"
+"""The distribution of what a process registers itself."""
+COMPONENT = re.compile(r"[\w.+-]+")
+KEY = re.compile(rf"([a-z_]+)\.({COMPONENT.pattern})")
+TARGET = re.compile(r"([A-Za-z_][\w.]*)\s*:\s*([A-Za-z_]\w*)\s*(\[.*\])?")  # spaces and extras are of the format
 MODULE = re.compile(r"[A-Za-z_][\w.]*")
 
 
@@ -58,10 +61,14 @@ def manager() -> pluggy.PluginManager:
 @functools.cache
 def everything() -> Sequence[Distribution]:
     """Every distribution with components or hooks, core first, then by name; the hidden ones are among them."""
-    core = _distribution(CORE, __version__, "", [*BUILTIN.items(), ("hooks", HOOKS)])
+    installed = [(each.copy, each.problems) for each in scan().installed]
+    what = "this name is lmx's own, and its entry points are left out"
+    taken = [copy.problem(what, "Remove it.") for copy, _ in installed if copy.name in (CORE, SESSION)]
+    found = [_distribution(CORE, __version__, "", [*BUILTIN.items(), ("hooks", HOOKS)], taken)]
     allowed, disabled = named("LMX_PLUGINS"), named("LMX_DISABLE") or set()
-    found = [core]
-    for copy, problems in ((each.copy, each.problems) for each in scan().installed):
+    for copy, problems in installed:
+        if copy.name in (CORE, SESSION):
+            continue
         hidden = "LMX_PLUGINS" if allowed is not None and copy.name not in allowed else None
         hidden = "LMX_DISABLE" if copy.name in disabled else hidden
         found.append(_distribution(copy.name, copy.version, copy.place, copy.entries, problems, hidden))
@@ -102,13 +109,13 @@ def _distribution(
     hooks: list[str] = []
     refused: dict[tuple[str, str], Problem] = {}
     for key, target in entries:
-        match = KEY.fullmatch(key)
+        match, goal = KEY.fullmatch(key), TARGET.fullmatch(target)
         if key == "hooks" and not hooks and MODULE.fullmatch(target):
             hooks.append(target)
         elif problem := _refusal(key, target, found, reserved=name != CORE):
             refused[key, target] = Problem(name, version, place, *problem)
-        elif match:
-            found[key] = Ref(kind=match[1], name=match[2], target=target, dist=name, version=version)
+        elif match and goal:
+            found[key] = Ref(kind=match[1], name=match[2], target=f"{goal[1]}:{goal[2]}", dist=name, version=version)
     refs = list(found.values())
     every = [*problems, *refused.values()]
     return Distribution(name, version, place, refs, hooks[0] if hooks else None, every, list(refused), hidden)

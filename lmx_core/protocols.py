@@ -3,6 +3,10 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
+import attrs
+
+from lmx_core.errors import told
+
 if TYPE_CHECKING:
     import mlx.core as mx
 
@@ -166,6 +170,26 @@ class ConfigFactory(Protocol):
     def __call__(self, **numbers: Any) -> "ModelConfig": ...
 
 
+@runtime_checkable
+class Optimizer(Protocol):
+    """`Class(config)` or `Class(config, options)`, of a `TrainConfig`: MLX's interface of optimizers."""
+
+    def init(self, parameters: Any) -> None: ...
+
+    def update(self, model: Any, gradients: Any) -> None:
+        """Change the model's parameters in place."""
+        ...
+
+
+@runtime_checkable
+class Command(Protocol):
+    """A click command, which becomes `lmx <name>`."""
+
+    def make_context(self, info_name: str | None, args: list[str]) -> Any: ...
+
+    def main(self) -> Any: ...
+
+
 CONTRACTS: Mapping[str, type] = {
     "attention": Attention,
     "ffn": FeedForward,
@@ -174,23 +198,44 @@ CONTRACTS: Mapping[str, type] = {
     "layout": Layout,
     "tokenizer": Tokenizer,
     "dataset": Dataset,
+    "optimizer": Optimizer,
     "schedule": Schedule,
-    "config": ConfigFactory,
 }
 """What a component of a kind offers; kinds that are not here ask for nothing."""
 
 
 def breach(kind: str, component: Any) -> str | None:
     """What keeps a component from being of its kind as far as that shows before it is built, or None."""
+    try:
+        return _breach(kind, component)
+    except Exception as error:  # a metaclass, a property: whatever another author's object does when it is looked at
+        return f"it cannot be looked at ({told(error)})"
+
+
+def _breach(kind: str, component: Any) -> str | None:
+    if kind == "command":
+        lacks = [f"{name}()" for name in _methods(Command) if not callable(getattr(component, name, None))]
+        return f"every command is one of click's, got {_shown(component)}" if lacks else None
+    if kind == "config":
+        return None if callable(component) else f"every config is a function, got {_shown(component)}"
     contract = CONTRACTS.get(kind)
     if contract is None:
         return None
-    if contract is ConfigFactory:
-        return None if callable(component) else f"every {kind} is a function, got {_shown(component)}"
     if not isinstance(component, type):
         return f"every {kind} is a class, got {_shown(component)}"
     lacking = [f"{name}()" for name in _methods(contract) if not _has(component, name)]
-    return f"{component.__name__} lacks {' and '.join(lacking)}, which every {kind} has" if lacking else None
+    if lacking:
+        return f"{component.__name__} lacks {' and '.join(lacking)}, which every {kind} has"
+    return _wrong_options(component)
+
+
+def _wrong_options(component: Any) -> str | None:
+    options, version = getattr(component, "Options", None), getattr(component, "options_version", 1)
+    if options is not None and not (isinstance(options, type) and attrs.has(options)):
+        return f"{component.__name__}.Options is not a class of attrs"
+    if type(version) is not int or version < 1:
+        return f"{component.__name__}.options_version is a whole number from 1 on, got {version!r}"
+    return None
 
 
 def _methods(contract: type) -> list[str]:

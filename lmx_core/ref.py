@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from lmx_core import backend
-from lmx_core.errors import BackendError, ComponentError
+from lmx_core.errors import BackendError, ComponentError, told
 from lmx_core.protocols import breach
 
 
@@ -37,16 +37,20 @@ class Ref:
     def module(self) -> str:
         return self.target.partition(":")[0]
 
+    @property
+    def package(self) -> str:
+        return self.module.partition(".")[0]
+
     def load(self) -> Any:
         """The component itself. `ComponentError` when its distribution is broken, or it is not what its kind must be."""
         module, _, attribute = self.target.partition(":")
         try:
             with backend.explained(), redirect_stdout(sys.stderr):  # a program's output is not a plugin's to write to
                 component = getattr(importlib.import_module(module), attribute)
-        except BackendError:
+        except (BackendError, KeyboardInterrupt):
             raise
-        except (Exception, SystemExit) as error:
-            raise BrokenComponentError(self, f"{type(error).__name__}: {error}") from error
+        except BaseException as error:  # SystemExit, and whatever a module thinks of
+            raise BrokenComponentError(self, told(error)) from error
         if problem := breach(self.kind, component):
             raise BrokenComponentError(self, problem)
         return component

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from lmx_core import hooks, plugins
 from lmx_core.errors import AmbiguousComponentError, ComponentError, ConfigError, UnknownComponentError, near_miss
 from lmx_core.metadata import canonical
-from lmx_core.plugins import CORE
+from lmx_core.plugins import COMPONENT, CORE, SESSION
 from lmx_core.protocols import breach
 from lmx_core.ref import Ref
 
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from lmx_core.protocols import Attention, FeedForward, Norm, Position
 
 C = TypeVar("C")
-SESSION = "session"
-"""The distribution of what this process registered itself."""
 _preferred: ContextVar[Sequence[str]] = ContextVar("preferred", default=())
 
 
@@ -45,6 +43,10 @@ class Registry(Generic[C]):
         Registering a name again replaces what it meant, as a notebook cell that runs twice expects. Core's names are
         taken: `ConfigError`.
         """
+        if not isinstance(name, str) or not COMPONENT.fullmatch(name):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigError(
+                f'{self.kind}_registry.register("name") takes a name of letters, digits and _ . + -, got {name!r}'
+            )
         if any(ref.dist == CORE for ref in self.refs(name)):
             raise ConfigError(f"{self.kind} {name!r} is one of core's names. Register yours under another one.")
 
@@ -69,7 +71,10 @@ class Registry(Generic[C]):
             Ref(kind=self.kind, name=key, target=_origin(found), dist=SESSION, version="0")
             for key, found in self._session.items()
         ]
-        return [ref for ref in (*_installed(self.kind), *session) if name in (None, ref.name)]
+        installed = _installed(self.kind)
+        packages = {(ref.name, ref.package) for ref in installed}  # a module may register what its entry point names
+        offered = [*installed, *(ref for ref in session if (ref.name, ref.package) not in packages)]
+        return [ref for ref in offered if name in (None, ref.name)]
 
     def find(self, name: str) -> Ref:
         """The one component that `name` or `distribution/name` means.

@@ -10,7 +10,7 @@ import attrs
 import cattrs
 
 from lmx_core.config import ComponentSpec, Field, ModelConfig, as_spec, field_problem, type_problem
-from lmx_core.errors import ConfigError, LmxError, ReportError, did_you_mean
+from lmx_core.errors import ConfigError, LmxError, ReportError, did_you_mean, report
 from lmx_core.exactly import NONE, Problems, collecting, exact_converter
 from lmx_core.factories import argument_problems, make_config
 from lmx_core.registry import registry
@@ -46,6 +46,14 @@ def options_of(component: Any, chosen: ComponentSpec, *, installed: bool = False
     if options is None and chosen.options:
         raise Problems(*((key, f"unknown option; {chosen.name!r} has no options") for key in chosen.options))
     return () if options is None else (_converter(installed).structure(chosen.thawed(), options),)
+
+
+def filled(kind: str, component: Any, chosen: ComponentSpec) -> tuple[Any, ...]:
+    """The component's options with its defaults filled in, as arguments; `ConfigError` with every problem."""
+    try:
+        return options_of(component, chosen)
+    except Problems as problems:
+        raise ConfigError(report(f"the options of {kind} {chosen.name!r}", problems.found)) from None
 
 
 def plain(instance: Any) -> Any:

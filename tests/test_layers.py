@@ -11,16 +11,17 @@ from lmx_core.builtin import BUILTIN
 
 ROOT = Path(lmx_core.__file__).parent
 LAYERS = [
-    ["errors", "shapes", "protocols"],
-    ["backend", "files", "metadata"],
+    ["errors", "shapes"],
+    ["backend", "files", "metadata", "protocols"],
     ["config", "ref"],
     ["hookspecs", "builtin", "exactly"],
     ["catalogue", "plugins"],
     ["hooks"],
     ["registry"],
-    ["parts", "inventory"],
+    ["inventory"],
     ["factories"],
     ["serialize", "overrides"],
+    ["parts"],
     ["construct", "describe"],
     ["components", "schema", "document"],
     ["block"],

@@ -28,7 +28,7 @@ class Verbs(click.Group):
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         known = self.list_commands(ctx)
-        if args[0] not in known:
+        if args[0] not in known and self.get_command(ctx, args[0]) is None:
             ctx.fail(f"no command {args[0]!r}. {did_you_mean(args[0], known)}Commands: {', '.join(known)}.")
         return super().resolve_command(ctx, args)
 

@@ -86,9 +86,9 @@ def _plugins(facts: "Facts", problems: "Problems") -> None:
     from lmx_core.plugins import everything
 
     facts["plugins"] = [f"{each.name} {each.version}: {_offer(each)}" for each in everything()]
-    problems += inventory.problems()
-    if lines := hooks.report_header():
+    if lines := hooks.report_header():  # first, so that a hook which fails is among the problems
         facts["they say"] = lines
+    problems += inventory.problems()
 
 
 def _offer(dist: "Distribution") -> str:

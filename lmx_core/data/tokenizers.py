@@ -297,7 +297,7 @@ def _read(path: Path) -> dict[str, Any]:
             raise TypeError(f"its name is {data['name']!r}")
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror}. A run keeps it beside the model.") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise _damaged(path, error) from None
     return data
 

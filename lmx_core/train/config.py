@@ -11,7 +11,7 @@ from lmx_core.data.corpus import DataConfig
 from lmx_core.errors import did_you_mean
 from lmx_core.metadata import canonical
 from lmx_core.parts import settled
-from lmx_core.plugins import distributions
+from lmx_core.plugins import SESSION, everything
 from lmx_core.registry import preferring
 from lmx_core.serialize import preferences, structure
 
@@ -62,10 +62,12 @@ class TrainConfig:
 
 
 def _installed(instance: object, attribute: Field, value: tuple[str, ...]) -> None:
-    names = [each.name for each in distributions()]
+    hidden = {each.name: each.hidden for each in everything()} | {SESSION: None}
     for dist in value:
-        if canonical(dist) not in names:
-            raise ValueError(f"no distribution {dist!r} with components is installed. {did_you_mean(dist, names)}")
+        if canonical(dist) not in hidden:
+            raise ValueError(f"no distribution {dist!r} with components is installed. {did_you_mean(dist, hidden)}")
+        if variable := hidden[canonical(dist)]:
+            raise ValueError(f"{variable} hides {dist!r}")
 
 
 @attrs.frozen(kw_only=True, field_transformer=exact_types)
@@ -82,7 +84,7 @@ class RunConfig:
 def run_config(table: Mapping[str, Any], where: str) -> RunConfig:
     """The run that a table describes, with the installed components; `ConfigError` reports every problem of `where`.
 
-    Names that `prefer` decides on are written out, so that the config means the same wherever it is read.
+    Names that `prefer` decides on are written out in its stead, so that the config means the same wherever it is read.
     """
     with preferring(preferences(table)):
-        return settled(structure(table, RunConfig, where, installed=True))
+        return attrs.evolve(settled(structure(table, RunConfig, where, installed=True)), prefer=())

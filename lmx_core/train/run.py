@@ -27,7 +27,7 @@ from lmx_core.data.tokenizers import save_tokenizer
 from lmx_core.errors import CheckpointError
 from lmx_core.files import atomically, write_text
 from lmx_core.freeze import check_installed, migrated, records
-from lmx_core.serialize import plain, read_file, structure, to_toml
+from lmx_core.serialize import plain, structure, to_toml
 from lmx_core.train.config import RunConfig
 from lmx_core.train.trainer import Callback, Trainer
 
@@ -80,7 +80,8 @@ class RunDirectory(Callback):
             save_tokenizer(self.config.data.tokenizer.name, trainer.corpus.tokenizer, temporary / TOKENIZER)
             mx.save_safetensors(str(temporary / OPTIMIZER), dict(tree_flatten(trainer.optimizer.state)))
             needed = [attrs.asdict(each) for each in records(self.config)]
-            write_text(temporary / POSITION, json.dumps({**training_position(trainer), "components": needed}, indent=2))
+            state = {**training_position(trainer), "config": plain(self.config), "components": needed}
+            write_text(temporary / POSITION, json.dumps(state, indent=2))
         for old in checkpoints(self.path)[: -self.config.train.keep_checkpoints]:
             shutil.rmtree(old, ignore_errors=True)
 
@@ -121,13 +122,32 @@ def checkpoints(run: Path) -> list[Path]:
 
 
 def read_run(path: Path) -> RunConfig:
-    """The resolved config of a run directory, as the installed components read it."""
+    """The resolved config of a run directory, as the installed components read it.
+
+    That of the last checkpoint, which says what versions its options have; config.toml is there for people, and was
+    written by whoever ran last.
+    """
     file = path / CONFIG
     if not file.is_file():
         raise CheckpointError(f"{path} is no run directory: it has no {CONFIG}")
-    needed = [each for checkpoint in checkpoints(path)[-1:] for each in needs_of(checkpoint / POSITION)]
+    if not checkpoints(path):
+        raise CheckpointError(f"{path} has no checkpoint yet; start it again with --force")
+    file = checkpoints(path)[-1] / POSITION
+    needed = needs_of(file)
     check_installed(needed, file)
-    return migrated(structure(read_file(file), RunConfig, str(file)), needed)
+    return migrated(structure(_config(file), RunConfig, str(file)), needed)
+
+
+def _config(position: Path) -> Any:
+    try:
+        return json.loads(position.read_text(encoding="utf-8"))["config"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise _damaged(position.parent, error) from None
+
+
+def _damaged(checkpoint: Path, error: Exception) -> CheckpointError:
+    problem = f"{type(error).__name__}: {error}"
+    return CheckpointError(f"{checkpoint} is damaged ({problem}). Remove it to go on from the one before.")
 
 
 def training_position(trainer: Trainer) -> dict[str, Any]:
@@ -156,10 +176,7 @@ def _must_fit(trainer: Trainer, state: dict[str, mx.array]) -> None:
 
 def restore(trainer: Trainer, run: Path) -> None:
     """Put the trainer where the run's last checkpoint left it, so that it goes on as if it had never stopped."""
-    found = checkpoints(run)
-    if not found:
-        raise CheckpointError(f"{run} has no checkpoint yet; start it again with --force")
-    checkpoint = found[-1]
+    checkpoint = checkpoints(run)[-1]
     if read_config(checkpoint) != trainer.model.config:
         raise CheckpointError(f"the model of {run} cannot change when it is resumed; start a new run for another model")
     try:
@@ -167,9 +184,8 @@ def restore(trainer: Trainer, run: Path) -> None:
         state: Any = mx.load(str(checkpoint / OPTIMIZER))
         step, samples, seconds, random, train = (position[name] for name in POSITION_HOLDS)
         _must_fit(trainer, state)
-    except (RuntimeError, OSError, ValueError, KeyError, TypeError) as error:
-        problem = f"{type(error).__name__}: {error}"
-        raise CheckpointError(f"{checkpoint} is damaged ({problem}). Remove it to go on from the one before.") from None
+    except (RuntimeError, OSError, ValueError, KeyError, TypeError) as error:  # RecursionError is a RuntimeError
+        raise _damaged(checkpoint, error) from None
     if train != trainer.corpus.train_sha256:
         raise CheckpointError(f"the corpus changed since {run} began: its training tokens are others. Start a new run.")
     load_weights(trainer.model, checkpoint / WEIGHTS)

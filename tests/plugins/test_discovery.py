@@ -214,3 +214,39 @@ def test_many_distributions_are_all_found(plugins, count):
     for i in range(count):
         plugins.install(f"acme-{i}", {f"ffn.f{i}": f"acme_{i}:X"})
     assert {f"f{i}" for i in range(count)} <= set(ffn_registry.names())
+
+
+def test_the_higher_version_may_be_the_longer_one(plugins):
+    site = plugins.install("acme-ffn", {"ffn.old": "acme_ffn:ReLU2"}, RELU2, version="1.0")
+    shutil.copytree(site / "acme_ffn-1.0.dist-info", site / "acme_ffn-1.0.1.dist-info")
+    plugins.forget()
+    assert found("acme-ffn").version == "1.0.1"
+
+
+def test_what_pip_leaves_behind_is_no_distribution(plugins):
+    """It renames what it is about to remove."""
+    site = plugins.install("acme-ffn", {"ffn.relu2": "acme_ffn:ReLU2"}, RELU2)
+    shutil.copytree(site / "acme_ffn-1.0.dist-info", site / "~cme_ffn-0.9.dist-info")
+    plugins.forget()
+    assert ffn_registry.find("relu2").dist == "acme-ffn"
+    assert [(each.file, each.fix) for each in leftovers()] == [(str(site / "~cme_ffn-0.9.dist-info"), "Remove it.")]
+
+
+@pytest.mark.parametrize("name", ["lmx-core", "session"])
+def test_names_of_distributions_that_are_taken(plugins, name):
+    plugins.install(name, {"ffn.relu2": "theirs:ReLU2"}, RELU2, module="theirs")
+    assert ffn_registry.refs("relu2") == []
+    (problem,) = found("lmx-core").problems
+    assert problem.dist == name
+    assert "this name is lmx's own" in problem.what
+
+
+def test_entry_points_in_the_other_forms_of_the_format(plugins):
+    """Spaces, an extra, a byte order mark."""
+    site = plugins.install("acme-ffn", {}, RELU2)
+    (info,) = site.glob("*.dist-info")
+    text = "\ufeff[lmx.components]\nffn.one=acme_ffn : ReLU2\nffn.two = acme_ffn:ReLU2 [fast]\n"
+    (info / "entry_points.txt").write_text(text, encoding="utf-8")
+    plugins.forget()
+    assert [ref.target for ref in found("acme-ffn").refs] == ["acme_ffn:ReLU2"] * 2
+    assert found("acme-ffn").problems == []

