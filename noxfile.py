@@ -97,13 +97,20 @@ def with_dependencies(names: list[str]) -> list[str]:
 def run_tests(session: nox.Session, folders: list[str]) -> None:
     """All of them, or those that are named after `--`; options alone go with all.
 
-    Shapes in signatures are checked: core's by its own conftest, those of plugins by jaxtyping's option.
+    Core's on every core of the machine. Shapes in signatures are checked: core's by its own conftest, those of plugins by
+    jaxtyping's option.
     """
-    named_here = any(Path(each.partition("::")[0]).exists() for each in session.posargs)
-    names = [Path(folder).parts[1] for folder in folders if folder.startswith("plugins/")]
-    plugins = [name.replace("-", "_") for name in names if name not in ALONE]  # which Python imports before pytest
-    checked = [f"--jaxtyping-packages={','.join(plugins)},beartype.beartype"] if plugins else []
-    session.run("pytest", *checked, *session.posargs, *([] if named_here else folders))
+    if any(Path(each.partition("::")[0]).exists() for each in session.posargs):
+        session.run("pytest", *session.posargs)
+        return
+    own = [folder for folder in folders if not folder.startswith("plugins/")]
+    if own:
+        session.run("pytest", "--numprocesses", "auto", *session.posargs, *own)
+    names = [Path(folder).parts[1] for folder in folders if folder not in own]
+    modules = [name.replace("-", "_") for name in names if name not in ALONE]  # which Python imports before pytest
+    checked = [f"--jaxtyping-packages={','.join(modules)},beartype.beartype"] if modules else []
+    if names:
+        session.run("pytest", *checked, *session.posargs, *(f"plugins/{name}/tests" for name in names))
 
 
 @nox.session(python=PYTHON)
@@ -141,10 +148,16 @@ def broken(session: nox.Session) -> None:
 def renamed(session: nox.Session) -> None:
     """Core's tests with every built-in component under another name: core compares none."""
     prepare(session, [CORE], "--constraint", "constraints.txt")
-    run_tests(
-        session,
-        ["--renamed", "tests/architectures", "tests/components", "tests/test_block.py", "tests/test_generation.py"],
-    )
+    folders = [
+        "architectures",
+        "components",
+        "data",
+        "train",
+        "test_block.py",
+        "test_generation.py",
+        "test_sampling.py",
+    ]
+    run_tests(session, ["--renamed", *(f"tests/{folder}" for folder in folders)])
 
 
 @nox.session(python=PYTHON)

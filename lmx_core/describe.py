@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 
 from lmx_core.config import STATED, Field, readable
+from lmx_core.factories import arguments
 from lmx_core.serialize import plain
 
 REQUIRED = inspect.Parameter.empty
@@ -172,17 +173,13 @@ def _type(field: Field) -> str:
 
 
 def _arguments(function: Callable[..., Any]) -> list[Option]:
-    parameters = inspect.signature(function).parameters.values()
-    with suppress(NameError):
-        parameters = inspect.signature(function, eval_str=True).parameters.values()
     return [
         Option(
             name=each.name,
             type="" if each.annotation is REQUIRED else readable(each.annotation),
-            default=each.default,
+            default=each.default if each.default is REQUIRED else plain(each.default),
         )
-        for each in parameters
-        if each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)
+        for each in arguments(function)[0].values()
     ]
 
 

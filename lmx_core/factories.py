@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from lmx_core.config import ModelConfig, type_problem
-from lmx_core.errors import ConfigError, did_you_mean, report
+from lmx_core.errors import ComponentError, ConfigError, LmxError, did_you_mean, near_miss, report, told
 from lmx_core.registry import registry
 
 F = TypeVar("F", bound=Callable[..., ModelConfig])
@@ -22,11 +22,28 @@ def with_sizes(**sizes: Mapping[str, Any]) -> Callable[[F], F]:
 
 
 def make_config(name: str, size: str | None = None, **numbers: Any) -> ModelConfig:
-    """`make_config("llama", size="tiny", n_layers=4)`: an architecture by name, at one of its sizes, with changes."""
+    """`make_config("llama", size="tiny", n_layers=4)`: an architecture by name, at one of its sizes, with changes.
+
+    `ConfigError` for arguments that will not do, `ComponentError` for an architecture that makes no config of them.
+    """
     if problems := argument_problems(name, size, numbers):
         raise ConfigError(report(f"the arguments of {name}", problems))
     factory = registry("config").get(name)
-    return factory(**{**(factory.sizes[size] if size else {}), **numbers})
+    try:
+        config: Any = factory(**{**(factory.sizes[size] if size else {}), **numbers})
+    except LmxError:
+        raise
+    except Exception as error:
+        raise ComponentError(f"{_title(name)} failed: {told(error)}. Its author must mend it.") from error
+    if isinstance(config, ModelConfig):
+        return config
+    raise ComponentError(
+        f"{_title(name)} returned a value of type {type(config).__name__}, not a ModelConfig. Its author must mend it."
+    )
+
+
+def _title(name: str) -> str:
+    return registry("config").find(name).title
 
 
 def argument_problems(name: str, size: str | None, numbers: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -38,24 +55,40 @@ def argument_problems(name: str, size: str | None, numbers: Mapping[str, Any]) -
         problems.append(
             ("size", f"{name} has no size {size!r}. {did_you_mean(size, sizes)}Sizes: {', '.join(sizes) or 'none'}.")
         )
-    parameters = inspect.signature(factory, eval_str=True).parameters
-    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    parameters, takes_any = arguments(factory)
     for key, value in numbers.items():
         if key in parameters:
             annotation = parameters[key].annotation
-            problem = None if annotation is inspect.Parameter.empty else type_problem(value, annotation)
+            problem = type_problem(value, annotation) if is_type(annotation) else None
         else:
-            problem = f"unknown argument. {did_you_mean(key, parameters)}({name} has {', '.join(parameters)})"
-            problem = None if takes_any else problem
+            problem = None if takes_any else _unknown(key, name, parameters)
         problems += [(key, problem)] if problem else []
     given = {**(sizes.get(size) or {}), **numbers}
     return problems + [
-        (key, "is missing") for key, each in parameters.items() if _is_required(each) and key not in given
+        (key, "is missing") for key, each in parameters.items() if each.default is each.empty and key not in given
     ]
 
 
-def _is_required(parameter: inspect.Parameter) -> bool:
-    return parameter.default is parameter.empty and parameter.kind in (
-        parameter.KEYWORD_ONLY,
-        parameter.POSITIONAL_OR_KEYWORD,
-    )
+def arguments(factory: Callable[..., Any]) -> tuple[dict[str, inspect.Parameter], bool]:
+    """What can be given by name, and whether any other name can be, too.
+
+    An annotation that means nothing when the program runs stays the text that it is.
+    """
+    try:
+        signature = inspect.signature(factory, eval_str=True)
+    except Exception:  # an annotation is any expression
+        signature = inspect.signature(factory)
+    every = signature.parameters.values()
+    named = {each.name: each for each in every if each.kind in (each.KEYWORD_ONLY, each.POSITIONAL_OR_KEYWORD)}
+    return named, any(each.kind is each.VAR_KEYWORD for each in every)
+
+
+def is_type(annotation: Any) -> bool:
+    """Whether an argument's annotation says what may be given."""
+    return annotation is not inspect.Parameter.empty and not isinstance(annotation, str)
+
+
+def _unknown(key: str, name: str, parameters: Mapping[str, Any]) -> str:
+    near = near_miss(key, parameters)
+    meant = f". Did you mean {near!r}?" if near else ""
+    return f"unknown argument{meant} ({name} has {', '.join(parameters) or 'none'})"

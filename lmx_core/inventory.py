@@ -77,13 +77,28 @@ def module_file(module: str) -> str | None:
 
 def problems() -> list[Problem]:
     """What is wrong with what is installed. Imports every component that is not core's."""
-    found = [problem for dist in plugins.distributions() for problem in dist.problems]
+    found = [*_named_in_vain(), *(problem for dist in plugins.distributions() for problem in dist.problems)]
     with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
         warnings.simplefilter("ignore")
         found += [*_leftovers(found), *_clashes(), *hooks.problems()]
         for dist in plugins.distributions():
             found += [problem for ref in dist.refs if dist.name != CORE and (problem := _broken(ref, dist.place))]
     return found
+
+
+def mistyped(name: str) -> str | None:
+    """`Did you mean 'acme-ffn'? `, or nothing, for a name that no installed plugin has; None for one that is installed."""
+    known = [dist.name for dist in plugins.everything()]
+    return None if canonical(name) in known else did_you_mean(canonical(name), known)
+
+
+def _named_in_vain() -> Iterator[Problem]:
+    """Names in variables: what they hide, or should keep, is not what was meant."""
+    for variable in ("LMX_PLUGINS", "LMX_DISABLE"):
+        for name in sorted(plugins.named(variable) or ()):
+            if (near := mistyped(name)) is not None:
+                what, fix = "no installed plugin has this name", f"{near}Correct {variable} or unset it."
+                yield Problem(name, "not installed", variable, what, fix)
 
 
 def _entries(dist: plugins.Distribution, offers: Offers) -> Iterator[Entry]:
@@ -128,9 +143,15 @@ def _clashes() -> Iterator[Problem]:
             for ref in refs if len(refs) > 1 else ():
                 others = " and ".join(other.dist for other in refs if other is not ref)
                 what = f"{kind}.{name} is offered by {others} too, so that the bare name is refused"
-                written = " or ".join(f'"{each.qualified}"' for each in refs)
-                fix = f'Write {written} in the config, or prefer = ["{ref.dist}"] at its top.'
-                yield Problem(ref.dist, ref.version, module_file(ref.module) or "no file", what, fix)
+                yield Problem(ref.dist, ref.version, module_file(ref.module) or "no file", what, _choice(ref, refs))
+
+
+def _choice(ref: Ref, refs: Sequence[Ref]) -> str:
+    """How a person says which of several is meant."""
+    if ref.kind == "command":
+        return f"Write {' or '.join(f'`lmx {each.qualified}`' for each in refs)}."
+    written = " or ".join(f'"{each.qualified}"' for each in refs)
+    return f'Write {written} in the config, or prefer = ["{ref.dist}"] at its top.'
 
 
 def _broken(ref: Ref, place: str) -> Problem | None:

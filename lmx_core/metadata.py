@@ -145,7 +145,7 @@ def _entry_points(found: Any, place: str) -> tuple[str | None, bool]:
     """The text of entry_points.txt, and whether there is one that cannot be read."""
     try:
         with open(f"{place}{os.sep}entry_points.txt", "rb", buffering=0) as file:
-            return file.read().decode("utf-8-sig"), False
+            return file.read().decode().removeprefix("\ufeff"), False
     except (FileNotFoundError, NotADirectoryError):
         pass
     except (OSError, ValueError):

@@ -48,7 +48,10 @@ class Distribution:
 
 @functools.cache
 def manager() -> pluggy.PluginManager:
-    """Every installed distribution as a plugin under its own name; pluggy blocks those that are hidden."""
+    """Every installed distribution as a plugin under its own name; pluggy blocks those that are hidden.
+
+    Made when a hook is first called: looking components up does without it.
+    """
     plugins = pluggy.PluginManager(hookspecs.PROJECT)
     plugins.add_hookspecs(hookspecs)
     for distribution in everything():
@@ -77,7 +80,7 @@ def everything() -> Sequence[Distribution]:
 
 def distributions() -> list[Distribution]:
     """Those that take part."""
-    return [plugin for _, plugin in manager().list_name_plugin() if isinstance(plugin, Distribution)]
+    return [distribution for distribution in everything() if not distribution.hidden]
 
 
 def refs() -> Iterator[Ref]:

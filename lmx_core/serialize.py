@@ -10,7 +10,7 @@ import attrs
 import cattrs
 
 from lmx_core.config import ComponentSpec, Field, ModelConfig, as_spec, field_problem, type_problem
-from lmx_core.errors import ConfigError, LmxError, ReportError, did_you_mean, report
+from lmx_core.errors import ConfigError, LmxError, ReportError, near_miss, report
 from lmx_core.exactly import NONE, Problems, collecting, exact_converter
 from lmx_core.factories import argument_problems, make_config
 from lmx_core.registry import registry
@@ -212,4 +212,6 @@ def _default_name(field: Field) -> dict[str, str]:
 
 def _unknown(key: str, cls: type, fields: Mapping[str, Any]) -> str:
     noun = "option" if cls.__name__.endswith("Options") else "key"
-    return f"unknown {noun}; {did_you_mean(key, fields).replace('Did', 'did')}({cls.__name__} has {', '.join(fields)})"
+    near = near_miss(key, fields)
+    meant = f"; did you mean {near!r}?" if near else ""
+    return f"unknown {noun}{meant} ({cls.__name__} has {', '.join(fields)})"

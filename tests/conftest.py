@@ -31,3 +31,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("renamed"):
         runpy.run_path(str(Path(__file__).with_name("renamed.py")))["rename"]()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("renamed"):
+        for item in items:
+            if item.get_closest_marker("says_names"):
+                item.add_marker(pytest.mark.skip(reason="asserts a text with a component's name"))

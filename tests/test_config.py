@@ -7,7 +7,8 @@ import attrs
 import pytest
 
 from lmx_core import BlockConfig, ModelConfig, make_config, spec
-from lmx_core.errors import ConfigError
+from lmx_core.errors import ComponentError, ConfigError
+from lmx_core.registry import registry
 
 
 def test_a_block_config_is_short_to_write():
@@ -104,6 +105,49 @@ def test_make_config_knows_the_arguments():
     assert "size: llama has no size 'tny'. Did you mean 'tiny'? Sizes: tiny, 7b, 13b, 70b." in str(refused.value)
     assert "d_modl: unknown argument. Did you mean 'd_model'?" in str(refused.value)
     assert "n_layers: expected int, got '4' (str)" in str(refused.value)
+
+
+@pytest.fixture
+def offered():
+    """Offer architectures to this test alone."""
+    names = []
+
+    def offer(name, factory):
+        names.append(name)
+        registry("config").register(name)(factory)
+
+    yield offer
+    for name in names:
+        registry("config").unregister(name)
+
+
+def test_an_architecture_that_gives_no_config_is_named(offered):
+    """Whatever comes back or is raised, the message names whose it is."""
+    offered("an_int", lambda **numbers: 3)
+    with pytest.raises(
+        ComponentError, match=r"config.an_int from session 0 returned a value of type int, not a ModelConfig"
+    ):
+        make_config("an_int", n_layers=2)
+    offered("fails", lambda: [][0])
+    with pytest.raises(
+        ComponentError, match=r"config.fails from session 0 failed: IndexError: list index out of range"
+    ):
+        make_config("fails")
+    offered("refuses", lambda: ModelConfig(n_layers=0))
+    with pytest.raises(ConfigError, match="n_layers: must be > 0, got 0"):
+        make_config("refuses")
+
+
+def test_arguments_are_those_that_can_be_given_by_name(offered):
+    """An annotation that means nothing at run time asks for nothing."""
+
+    def odd(first, *rest, second: "NoSuch" = 2, **kwargs: int) -> ModelConfig:
+        return ModelConfig(n_layers=first)
+
+    offered("odd", odd)
+    assert make_config("odd", first=3, second="x", rest=1, kwargs="any name").n_layers == 3
+    with pytest.raises(ConfigError, match="first: is missing"):
+        make_config("odd", rest=1)
 
 
 def test_the_factories_have_the_published_numbers():

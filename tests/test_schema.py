@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from lmx_core.builtin import BUILTIN
-from lmx_core.config import ComponentSpec, exact_types
-from lmx_core.describe import fields_of, rules, stated
+from lmx_core.config import ComponentSpec, ModelConfig, exact_types
+from lmx_core.describe import describe, fields_of, rules, stated
 from lmx_core.errors import ConfigError
+from lmx_core.factories import argument_problems, with_sizes
 from lmx_core.registry import registry
 from lmx_core.schema import options_schema
 from lmx_core.serialize import structure
@@ -253,3 +254,76 @@ def test_rules_of_the_authors_own_are_not_in_it():
 
 def test_a_component_without_options_takes_none():
     assert not Draft202012Validator(options_schema("norm.none", object())).is_valid({"a": 1})
+
+
+@with_sizes(tiny={"width": 2, "depth": 1}, large={"width": 8})
+def every_argument(
+    width: int,
+    *,
+    depth: int | None,
+    share: float = 0.5,
+    flag: bool = True,
+    mode: Literal["a", "b"] = "a",
+    names: list[str] = (),
+    pair: tuple[float, float] = (0.9, 0.95),
+    table: dict[str, int] = {},  # noqa: B006
+    several: Sequence = (),
+    thing: object = None,
+    anything: Any = None,
+    untyped=None,
+    unknown_type: "NoSuch" = None,
+) -> ModelConfig:
+    """An architecture with an argument of every kind."""
+
+
+def open_ended(*, width: int = 3, **more: Any) -> ModelConfig:
+    """An architecture that takes any argument."""
+
+
+@pytest.fixture(scope="module")
+def architectures():
+    """Two of a test's own, and those that are installed."""
+    own = {"every": every_argument, "open": open_ended}
+    for name, factory in own.items():
+        registry("config").register(name)(factory)
+    yield {name: registry("config").get(name) for name in [*own, "gpt", "llama"]}
+    for name in own:
+        registry("config").unregister(name)
+
+
+SIZES = [None, "tiny", "large", "7b", "small", "huge"]
+
+
+@pytest.mark.parametrize("name", ["every", "open", "gpt", "llama"])
+def test_the_schema_of_an_architecture_accepts_what_it_takes(architectures, name):
+    """Exactly so where types are plain; a list that stands for a tuple is one that only the schema accepts."""
+    factory = architectures[name]
+    schema = Draft202012Validator(options_schema(f"config.{name}", factory))
+    Draft202012Validator.check_schema(schema.schema)
+    keys = [*(option.name for option in describe(factory).options), "unknown"]
+    seen = set()
+
+    @settings(max_examples=300, deadline=None)
+    @given(st.dictionaries(st.sampled_from(keys), data, max_size=3), st.sampled_from(SIZES))
+    def agree(numbers, size):
+        taken = not argument_problems(name, size, numbers)
+        valid = schema.is_valid({**numbers, "size": size}) and (size is not None or schema.is_valid(numbers))
+        assert valid >= taken, (numbers, size)
+        assert valid == taken or "pair" in numbers, (numbers, size)
+        seen.add(valid)
+
+    agree()
+    assert seen == {True, False}
+
+
+def test_the_schema_of_an_architecture_reads_like_this():
+    schema = options_schema("config.every", every_argument)
+    validator = Draft202012Validator(schema)
+    assert schema["properties"]["size"]["enum"] == ["tiny", "large", None]
+    assert schema["properties"]["share"] == {"type": "number", "default": 0.5}
+    assert [validator.is_valid(table) for table in ({}, {"size": "large"}, {"width": 3})] == [False] * 3
+    assert [validator.is_valid(table) for table in ({"size": "tiny"}, {"size": "large", "depth": None})] == [True] * 2
+    llama = options_schema("config.llama", registry("config").get("llama"))
+    assert llama["properties"]["d_model"] == {"type": "integer", "default": 4096}
+    assert llama["additionalProperties"] is False
+    assert not Draft202012Validator(llama).is_valid({"d_modl": 3})

@@ -110,7 +110,12 @@ def test_every_problem_is_in_one_report(latent):
         ({"factory": "llama", "size": "big"}, "model.size: llama has no size 'big'. Sizes: tiny"),
         ({"factory": "llama", "d_modl": 3}, "model.d_modl: unknown argument. Did you mean 'd_model'?"),
         ({"factory": "llama", "n_layers": "3"}, "model.n_layers: expected int, got '3' (str)"),
-        ({"factory": "llama", "block": {}}, "model.block: unknown argument."),
+        ({"factory": "llama", "block": {}}, "model.block: unknown argument (llama has vocab_size, d_model, "),
+        ({"xyzzy": 2}, "model.xyzzy: unknown key (ModelConfig has block, vocab_size, "),
+        (
+            {"block": {"ffn": {"name": "gated", "xyzzy": 2}}},
+            "model.block.ffn.xyzzy: unknown option (GatedOptions has activation)",
+        ),
         ({"factory": "llama", "d_model": 65}, "model: d_model=65 is not a multiple of n_heads=32"),
     ],
 )
@@ -230,7 +235,7 @@ def test_no_option_can_be_called_name():
     [
         ({"vocab_size": 2**40}, "vocab_size: must be < 2147483648"),
         ({"block": {"rope_theta": 10**400}}, "rope_theta: expected float"),
-        ({1: 2}, "1: unknown key"),
+        ({1: 2}, "1: unknown key (ModelConfig has block"),
     ],
 )
 def test_numbers_out_of_range_are_refused(bad, message):

@@ -44,13 +44,21 @@ class Verbs(click.Group):
 
 def _block(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> None:
     """Hide distributions before the first look-up, in child processes too."""
+    if not values:
+        return
+    from lmx_core.inventory import mistyped
+
     for value in values:
         word, _, name = value.partition(":")
         if word != "no" or not name:
             raise click.BadParameter(f"{value!r}: write no:NAME, such as -p no:acme-ffn", ctx, option)
         os.environ["LMX_DISABLE"] = f"{os.environ.get('LMX_DISABLE', '')},{name}"
-    if values:
-        forget()
+    forget()
+    for value in values:
+        if (near := mistyped(value.partition(":")[2])) is not None:
+            click.echo(
+                f"Warning: -p {value} hides nothing: no installed plugin has this name. {near}".rstrip(), err=True
+            )
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

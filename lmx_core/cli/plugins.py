@@ -8,10 +8,13 @@ import click
 from lmx_core.cli.doctor import plugins_doctor
 from lmx_core.cli.list import list_components
 from lmx_core.cli.options import as_json
-from lmx_core.errors import ConfigError
+from lmx_core.errors import ConfigError, LmxError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lmx_core.describe import Option
+    from lmx_core.ref import Ref
     from lmx_core.testing.suites import Case
 
 NAME = click.argument("name", metavar="NAME")
@@ -49,7 +52,7 @@ def show(name: str, as_json: bool) -> None:
 
         options = [_option(each) for each in about.options]
         text = {"kind": ref.kind, "name": ref.name, "summary": about.summary, **facts, "options": options}
-        click.echo(json.dumps({**text, "papers": about.papers, "sizes": about.sizes}, indent=2))
+        click.echo(json.dumps({**text, "papers": about.papers, "sizes": about.sizes}, indent=2, default=str))
         return
     from lmx_core.cli import table
 
@@ -68,7 +71,7 @@ def show(name: str, as_json: bool) -> None:
 @plugins.command()
 @NAME
 def schema(name: str) -> None:
-    """The JSON Schema of a component's options."""
+    """The JSON Schema of a component's options, or of an architecture's arguments."""
     import json
 
     from lmx_core.inventory import find
@@ -77,7 +80,7 @@ def schema(name: str) -> None:
 
     ref = find(name)
     component = registry(ref.kind).get(ref.qualified)
-    click.echo(json.dumps(options_schema(f"{ref.kind}.{ref.name}", component), indent=2))
+    click.echo(json.dumps(options_schema(f"{ref.kind}.{ref.name}", component), indent=2, default=str))
 
 
 @plugins.command()
@@ -88,20 +91,15 @@ def schema(name: str) -> None:
 )
 @as_json
 def check(name: str, options: tuple[str, ...], numbers: tuple[str, ...], as_json: bool) -> None:
-    """Hold a component to what every component of its kind promises; exit code 1 if it breaks a promise.
+    """Hold a component to what every component of its kind promises.
 
-    It is built small, with random parameters.
+    It is built small, with random parameters. Exit code 1 if it breaks a promise, 2 if it cannot be tried.
     """
     from lmx_core.inventory import find
     from lmx_core.overrides import overridden
-    from lmx_core.testing import cases
 
-    ref = find(name)
     given, config = (overridden({}, assignments, environ={})[0] for assignments in (options, numbers))
-    try:
-        suite = cases(f"{ref.kind}.{ref.qualified}", options=given, config=config)
-    except ConfigError as error:
-        raise ConfigError(f"{error}\n--set gives it options, --config another config to be built with.") from None
+    suite = _suite(find(name), given, config)
     width = max(len(case.name) for case in suite)
     rows: list[dict[str, Any]] = []
     for case in suite:
@@ -151,6 +149,52 @@ def _default(option: "Option") -> str:
     if option.default is REQUIRED:
         return "(required)"
     return "none" if option.default is None else repr(option.default)
+
+
+def _suite(ref: "Ref", options: dict[str, Any], config: dict[str, Any]) -> "list[Case]":
+    """The component's promises; its options, the config and whatever else it needs are known to do."""
+    from lmx_core.config import ComponentSpec
+    from lmx_core.construct import filled
+    from lmx_core.registry import registry
+    from lmx_core.testing import cases
+
+    component = registry(ref.kind).get(ref.qualified)
+    try:
+        filled(ref.kind, component, ComponentSpec(ref.qualified, options))
+    except ConfigError as error:
+        raise ConfigError(f"{error}{_ungiven(component, options)}") from None
+    try:
+        suite = cases(f"{ref.kind}.{ref.qualified}", options=options, config=config)
+    except ConfigError as error:
+        way_out = "" if config else "\nBuild it with another config: --config KEY=VALUE, such as --config n_kv_heads=4"
+        raise ConfigError(f"{error}{way_out}") from None
+    if problem := _obstacle(suite):
+        raise problem
+    return suite
+
+
+def _ungiven(component: Any, options: dict[str, Any]) -> str:
+    """How to give the options that have no default."""
+    from lmx_core.describe import REQUIRED, describe
+
+    missing = [each.name for each in describe(component).options if each.default is REQUIRED]
+    written = " ".join(f"--set {name}=VALUE" for name in missing if name not in options)
+    return f"\nGive it what has no default: {written}" if written else ""
+
+
+def _obstacle(suite: "Sequence[Case]") -> LmxError | None:
+    """What keeps a component from being tried at all, a file or a package that is not there: two promises stop at it."""
+    found: list[LmxError] = []
+    for case in suite[:2]:
+        try:
+            case.run()
+        except LmxError as error:
+            found.append(error)
+        except Exception:
+            return None  # a promise that is broken
+        else:
+            return None
+    return found[0] if len({str(error) for error in found}) == 1 else None
 
 
 def _broken(case: "Case") -> str:

@@ -1,5 +1,6 @@
 """What the checks run on: a module with random parameters, and inputs that suit it."""
 
+import inspect
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -11,6 +12,8 @@ from mlx import nn
 from mlx.core import array
 from mlx.utils import tree_map
 
+from lmx_core.components.masks import Mask
+from lmx_core.components.positions import PositionBase
 from lmx_core.config import BlockConfig
 from lmx_core.model import LanguageModel
 
@@ -23,7 +26,7 @@ SMALL = BlockConfig(
     n_heads=4,
     n_kv_heads=2,
     d_ff=96,
-    max_seq_len=512,
+    max_seq_len=2048,
 )
 """The config that the checks build a component with, unless they are given another."""
 
@@ -94,9 +97,13 @@ class Subject:
         self.module.eval()
         self.module.set_dtype(dtype)
         self.dtype = dtype
-        self.width: int = config_of(make).d_model
+        config = config_of(make)
+        self.width: int = config.d_model
         self.takes_tokens = isinstance(self.module, LanguageModel)
         self.remembers = hasattr(self.module, "make_cache")
+        self._limit = self.module.longest() if self.takes_tokens else config.max_seq_len
+        by_keyword = "position" in inspect.signature(self.module.__call__).parameters
+        self._extra = {"position": PositionBase(config)} if by_keyword else {}  # as a block would hand it in
 
     def inputs(self, batch: int = 2, length: int = 33, seed: int = 1) -> array:
         key = random_key(seed)
@@ -118,11 +125,15 @@ class Subject:
         """Output and cache of what has one."""
         if self.takes_tokens:
             return self.module(inputs, cache=cache)
-        return self.module(inputs, "causal" if inputs.shape[1] > 1 else None, cache)
+        return self.mixed(inputs, "causal" if inputs.shape[1] > 1 else None, cache)
+
+    def mixed(self, inputs: array, mask: Mask, cache: Any = None) -> tuple[array, Any]:
+        """Output and cache of a mixer, or a block, with a mask of one's own."""
+        return self.module(inputs, mask, cache, **self._extra)
 
     def longest(self, wanted: int) -> int:
-        """So many tokens, or as many as the module can place."""
-        return min(wanted, self.module.longest() or wanted) if self.takes_tokens else wanted
+        """So many tokens, or as many as the module is built for."""
+        return min(wanted, self._limit or wanted)
 
     def make_cache(self) -> Any:
         return self.module.make_cache()

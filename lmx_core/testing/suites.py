@@ -18,7 +18,11 @@ from lmx_core.registry import SESSION, registry
 from lmx_core.testing import checks
 from lmx_core.testing.candidate import Candidate, candidate
 from lmx_core.testing.checks.options import import_is_light
-from lmx_core.testing.checks.sublayers import position_makes_a_difference, takes_a_width
+from lmx_core.testing.checks.sublayers import (
+    distance_alone_counts,
+    position_makes_a_difference,
+    takes_a_width,
+)
 from lmx_core.testing.subjects import Make
 
 
@@ -64,7 +68,8 @@ def _known(kind_and_name: str, component: Any) -> Generator[tuple[str, str], Non
     if name:
         yield kind, name
         return
-    name = f"{getattr(component, '__name__', 'component')} under test"  # which no one else registers
+    called = getattr(component, "__name__", "")
+    name = f"{called if called.isidentifier() else 'component'}-under-test"  # which no one else registers
     registry(kind).register(name)(component)
     try:
         yield kind, name
@@ -94,7 +99,8 @@ def _mixer(found: Candidate) -> Iterator[Case]:
     positions = list(_positions(found))
     for what, position in positions:
         block = found.block(position=position)
-        yield from _holds([*checks.MIXER, position_makes_a_difference], block, f"_with_{what}")
+        uses = [position_makes_a_difference, *([distance_alone_counts] if what == "rotate" else [])]
+        yield from _holds([*checks.MIXER, *uses], block, f"_with_{what}")
     if not positions:
         yield from _holds(checks.MIXER, found.block(position="none"), "_in_a_block")
     yield from _holds(checks.SAVED, found.model())
@@ -128,6 +134,7 @@ def _position(found: Candidate) -> Iterator[Case]:
 
 
 def _layout(found: Candidate) -> Iterator[Case]:
+    yield from _holds(checks.LAYOUT, found.bare())
     yield from _holds(checks.MIXER, found.block())
     for sublayer in ("attention", "ffn"):
         yield from _holds(checks.MIXER, found.block(**{sublayer: "none"}), f"_without_{sublayer}")

@@ -168,8 +168,121 @@ def test_check_runs_the_suite(lmx, site):
 def test_a_component_is_checked_with_the_config_that_it_asks_for(lmx):
     told = lmx("plugins", "check", "mha", code=2)
     assert "n_kv_heads=2 needs" in told
-    assert "--config another config" in told
+    assert "Build it with another config: --config KEY=VALUE" in told
     assert "FAILED" not in lmx("plugins", "check", "mha", "--config", "n_kv_heads=4")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "lines"),
+    [
+        (
+            ["gated", "--set", "activation=foo"],
+            [
+                "Error: 1 problem in the options of ffn 'lmx-core/gated'",
+                "  activation: expected 'gelu' or 'gelu_tanh' or 'relu' or 'silu', got 'foo' (str)",
+            ],
+        ),
+        (
+            ["dataset.text", "--set", "validation_fraction=0.5"],
+            [
+                "Error: 1 problem in the options of dataset 'lmx-core/text'",
+                "  paths: is missing",
+                "Give it what has no default: --set paths=VALUE",
+            ],
+        ),
+        (
+            ["dataset.text", "--set", "paths=a.txt", "--config", "width=3"],
+            ["Error: a dataset is built without a config, got config={'width': 3}. Leave it out."],
+        ),
+    ],
+    ids=lambda value: value[0],
+)
+def test_the_advice_fits_the_mistake(lmx, arguments, lines):
+    assert lmx("plugins", "check", *arguments, code=2).splitlines() == lines
+
+
+UNREADY = (
+    FFN
+    + """
+from lmx_core.errors import DataError, LmxError
+
+class Offline:
+    def documents(self, split):
+        raise DataError("no network here. Set path to a copy of the file.")
+
+class Lacking:
+    vocab_size = 3
+    @classmethod
+    def fit(cls, texts, *options):
+        raise LmxError('it needs a package more: pip install "acme-a[more]"')
+    def encode(self, text): ...
+    def decode(self, ids): ...
+    def decode_bytes(self, ids): ...
+    def to_dict(self): ...
+    @classmethod
+    def from_dict(cls, state): ...
+
+class Unbuildable(Scaled):
+    def __init__(self, config, options):
+        raise ValueError("no way")
+
+class Forgetful(Offline):
+    def documents(self, split):
+        yield from ([] if split == "train" else super().documents(split))
+"""
+)
+
+
+def test_what_cannot_be_tried_breaks_no_promise(lmx, site):
+    """A file, a network or a package is missing: one message that says so, before any promise is tried."""
+    entries = {"dataset.a": "Offline", "tokenizer.a": "Lacking", "ffn.a": "Unbuildable", "dataset.half": "Forgetful"}
+    site("acme-a", {key: f"acme_a:{cls}" for key, cls in entries.items()}, UNREADY)
+    for name, message in {
+        "dataset.a": "no network here. Set path to a copy of the file.",
+        "tokenizer.a": 'it needs a package more: pip install "acme-a[more]"',
+        "ffn.a": "ffn.a from acme-a 1.0 could not be built: ValueError: no way",
+    }.items():
+        for more in ([], ["--json"]):
+            told = lmx("plugins", "check", name, *more, code=2)
+            assert told.splitlines()[-1] == f"Error: {message}"
+            assert lmx("plugins", "check", name, *more, code=2, out=True) == ""
+    assert "promises kept" in lmx("plugins", "check", "dataset.half", code=1, out=True)
+
+
+def test_an_architecture_is_told_by_every_verb(lmx, site):
+    """Its arguments as they are shown are those of the schema; one that returns no config is named."""
+    shown = json.loads(lmx("plugins", "show", "config.llama", "--json"))["options"]
+    schema = json.loads(lmx("plugins", "schema", "config.llama"))
+    assert [*schema["properties"]] == [*(option["name"] for option in shown), "size"]
+    assert Draft202012Validator(schema).is_valid({"size": "7b", "d_model": 64})
+    site("acme-a", {"config.three": "acme_a:three"}, source="def three(**numbers):\n    return 3\n")
+    message = (
+        "Error: config.three from acme-a 1.0 returned a value of type int, not a ModelConfig. Its author must mend it."
+    )
+    for arguments in (["info", "three"], ["diff", "three", "llama"], ["count", "three"]):
+        assert lmx(*arguments, code=2).splitlines() == [message]
+
+
+def test_names_that_hide_nothing_are_told(lmx, site):
+    """A name that is misspelt in a variable is a problem, and in `-p no:` a warning; one that is right is neither."""
+    site("acme-a", {"ffn.scaled": "acme_a:Scaled"})
+    said = "problem: acme-b not installed (LMX_DISABLE): no installed plugin has this name. "
+    text = lmx("plugins", "doctor", code=1, out=True, LMX_DISABLE="Acme_B,acme-a")
+    assert f"{said}Did you mean 'acme-a'? Correct LMX_DISABLE or unset it." in text.splitlines()
+    assert "zorb not installed (LMX_PLUGINS)" in lmx("doctor", code=1, out=True, LMX_PLUGINS="zorb")
+    assert "no problems" in lmx("plugins", "doctor", LMX_PLUGINS="acme-a,lmx-core")
+    warned = lmx("-p", "no:acme-b", "plugins", "show", "nosuch", code=2).splitlines()[0]
+    assert warned == "Warning: -p no:acme-b hides nothing: no installed plugin has this name. Did you mean 'acme-a'?"
+    assert "Warning" not in lmx("-p", "no:Acme_A", "plugins", "show", "nosuch", code=2)
+
+
+def test_a_verb_that_two_offer_is_chosen_at_the_command_line(lmx, site):
+    verb = "import click\n\n@click.command()\ndef hello():\n    click.echo(__name__)\n"
+    for name in ("acme-a", "acme-b"):
+        site(name, {"command.hello": f"{name.replace('-', '_')}:hello"}, source=verb)
+    text = lmx("plugins", "doctor", code=1, out=True)
+    assert text.count("Write `lmx acme-a/hello` or `lmx acme-b/hello`.") == 2
+    assert lmx("acme-b/hello") == "acme_b\n"
 
 
 def test_doctor_tells_what_is_wrong_and_what_to_do(lmx, site):
@@ -225,7 +338,8 @@ def test_requirements_are_those_of_the_file(lmx, site, tmp_path, saved):
         (["config", "check", "nowhere.toml"], "cannot read nowhere.toml: No such file"),
         (["config", "fill", "nowhere.toml"], "cannot read nowhere.toml: No such file"),
         (["config", "diff", "nowhere.toml", "llama"], "cannot read nowhere.toml: No such file"),
-        (["requirements", "nowhere"], "nowhere is not a directory"),
+        (["requirements", "nowhere"], "no file or directory 'nowhere'. Give a saved model, a run or a config file"),
+        (["requirements", "llama"], "no file or directory 'llama'. Give a saved model, a run or a config file"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

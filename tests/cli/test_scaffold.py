@@ -37,13 +37,28 @@ def installed(tmp_path_factory):
     return folders, environ
 
 
+@pytest.fixture
+def rival(tmp_path):
+    """A directory where another distribution offers the same names."""
+    info = tmp_path / "rival" / "acme_rival-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-rival\nVersion: 1.0\n")
+    lines = "".join(f"{kind}.try_{kind} = acme_rival:Rival\n" for kind in KINDS)
+    (info / "entry_points.txt").write_text(f"[lmx.components]\n{lines}")
+    return str(info.parent)
+
+
 def test_there_is_a_template_for_every_kind():
     assert kinds() == KINDS
 
 
-def test_its_tests_pass_at_once(installed):
-    """Of two kinds, as their own test files run; `nox -s scaffold` runs those of all kinds, from wheels."""
+def test_its_tests_pass_at_once(installed, rival):
+    """Of two kinds, as their own test files run, whoever else has the names.
+
+    `nox -s scaffold` runs those of all kinds, from wheels.
+    """
     folders, environ = installed
+    environ = {**environ, "PYTHONPATH": f"{environ['PYTHONPATH']}{os.pathsep}{rival}"}
     tests = [str(folders[kind] / "tests") for kind in ("ffn", "schedule")]
     command = [sys.executable, "-P", "-m", "pytest", "-q", "-rA", "-c", os.devnull, "--import-mode=importlib"]
     done = subprocess.run(

@@ -382,6 +382,7 @@ def test_special_tokens_are_texts_with_ids(tokens):
         TiktokenOptions(path="x", special_tokens=tokens)
 
 
+@pytest.mark.says_names
 def test_options_come_from_a_config():
     """A config's table is read into the tokenizer's options; those without options refuse any."""
     chosen = spec("tiktoken", path="x", special_tokens={"<e>": 7})

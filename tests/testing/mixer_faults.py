@@ -65,6 +65,18 @@ def scales_in_training(self, forward, x, mask, cache, position):
     return forward() * (1.1 if self.training else 1.0)
 
 
+@mixer_fault("past_ignores_future", "past_ignores_future_with_rotate", says="differ by")
+def sees_all_once_its_window_is_full(self, forward, x, mask, cache, position):
+    """In place of `i - j < 512` it has `|i - j| < 512`."""
+    near = mx.abs(mx.arange(x.shape[1])[:, None] - mx.arange(x.shape[1])) < 512
+    return forward(mask=near if cache is None and x.shape[1] > 512 else mask)
+
+
+@mixer_fault("past_ignores_future", says="differ by")
+def sees_all_in_long_training(self, forward, x, mask, cache, position):
+    return forward(mask=None if self.training and x.shape[1] > 512 else mask)
+
+
 class Moved(PositionBase):
     """A position whose offsets after the first token are one too high."""
 
@@ -91,6 +103,37 @@ def drops_the_position_after_a_cache(self, forward, x, mask, cache, position):
 )
 def drops_the_position(self, forward, x, mask, cache, position):
     return forward(position=PositionBase(SMALL))
+
+
+class Half(PositionBase):
+    """A position that turns queries alone, or keys alone."""
+
+    def __init__(self, position, turns):
+        super().__init__(SMALL)
+        self.position, self.turns = position, turns
+
+    def rotate(self, q, k, offset=0):
+        turned = self.position.rotate(q, k, offset)
+        return tuple(new if turns else old for new, old, turns in zip(turned, (q, k), self.turns, strict=True))
+
+    def bias(self, length, offset=0):
+        return self.position.bias(length, offset)
+
+
+@mixer_fault("distance_alone_counts_with_rotate", says="differ by")
+def turns_queries_alone(self, forward, x, mask, cache, position):
+    return forward(position=Half(position, (True, False)))
+
+
+@mixer_fault("distance_alone_counts_with_rotate", says="differ by")
+def turns_keys_alone(self, forward, x, mask, cache, position):
+    return forward(position=Half(position, (False, True)))
+
+
+@mixer_fault("distance_alone_counts_with_rotate", says="differ by")
+def turns_its_output(self, forward, x, mask, cache, position):
+    heads = forward()[:, None]
+    return position.rotate(heads, heads, 0 if cache is None else cache.offset)[0][:, 0]
 
 
 @mixer_fault("rows_are_independent", says="differ by")
@@ -161,6 +204,21 @@ def ignores_a_boolean_mask_after_a_cache(self, forward, x, mask, cache, position
     return forward(mask=None if isinstance(mask, mx.array) and cache is not None and cache.offset else mask)
 
 
+@mixer_fault("a_boolean_mask_is_honoured", says="differ by")
+def ignores_what_a_mask_hides_after_a_cache(self, forward, x, mask, cache, position):
+    return forward(mask="causal" if isinstance(mask, mx.array) and cache is not None and cache.offset else mask)
+
+
+@mixer_fault("a_boolean_mask_is_honoured", "a_boolean_mask_is_honoured_with_rotate", says="differ by")
+def reads_one_mask_for_all_rows(self, forward, x, mask, cache, position):
+    return forward(mask=mask[0, 0] if isinstance(mask, mx.array) and mask.ndim == 4 else mask)
+
+
+@mixer_fault("a_boolean_mask_is_honoured", "a_boolean_mask_is_honoured_with_bias", says="differ by")
+def takes_no_mask_for_a_causal_one(self, forward, x, mask, cache, position):
+    return forward(mask="causal" if mask is None and x.shape[1] > 1 else mask)
+
+
 @mixer_fault("reports_are_scalars", says="differ by")
 def adds_to_its_report(self, forward, x, mask, cache, position):
     self._report = {"mean": mx.abs(x).mean() + self.get("_report", {}).get("mean", 0.0)}
@@ -216,19 +274,28 @@ def goes_wrong_beyond_256_tokens(self, forward, x, mask, cache, position):
     return mx.concatenate([y[:, :256], 1.01 * y[:, 256:]], axis=1)
 
 
-@built_with("quantised_runs", says="needs to be divisible")
-def has_twelve_columns(self):
-    self.q_proj = Narrow(self.q_proj)
+@mixer_fault("quantised_runs", says="matmul")
+def reads_a_weight_itself(self, forward, x, mask, cache, position):
+    return forward() + 0.1 * x @ self.q_proj.weight.T
 
 
-class Narrow(nn.Module):
+@built_with("quantised_runs", says="differ by")
+def turns_a_weight_that_may_be_quantised(self):
+    self.q_proj = Negated(self.q_proj)
+
+
+class Negated(nn.Linear):
+    """Its quantised form has the other sign."""
+
     def __init__(self, inner):
-        super().__init__()
-        self.inner = inner
-        self.narrow = nn.Linear(12, inner.weight.shape[0])
+        nn.Module.__init__(self)
+        for name, weight in inner.parameters().items():
+            self[name] = weight
 
-    def __call__(self, x):
-        return self.inner(x) + self.narrow(x[..., :12])
+    def to_quantized(self, *args, **options):
+        other = nn.Linear(*self.weight.shape[::-1], bias="bias" in self)
+        other.update({name: -weight for name, weight in self.parameters().items()})
+        return other.to_quantized(*args, **options)
 
 
 @built_with("copies_are_independent", says="cannot pickle")

@@ -161,6 +161,25 @@ def turns_all_alike(position):
     return Faulty
 
 
+@fault("position", "rope", "turns_by_distance", says="differ by")
+def turns_keys_alone(position):
+    class Faulty(position):
+        def rotate(self, q, k, offset=0):
+            return q, super().rotate(q, k, offset)[1]
+
+    return Faulty
+
+
+@fault("position", "rope", "turns_by_distance", says="differ by")
+def turns_queries_the_other_way(position):
+    class Faulty(position):
+        def rotate(self, q, k, offset=0):
+            back = mx.fast.rope(q, q.shape[-1], traditional=False, base=self.theta, scale=-1.0, offset=offset)
+            return back, super().rotate(q, k, offset)[1]
+
+    return Faulty
+
+
 # Layouts ----------------------------------------------------------------------------------------------------------------
 
 
@@ -183,6 +202,77 @@ def has_norms_for_what_is_not_there(layout):
             super().__init__(config)
 
     return Faulty
+
+
+@fault("layout", "pre_norm", "sublayers_are_called_once", says=r"called \[1, 2\] times")
+@fault("layout", "post_norm", "sublayers_are_called_once", says=r"called \[1, 2\] times")
+def calls_its_ffn_twice(layout):
+    class Faulty(layout):
+        def __call__(self, x, attention, ffn):
+            return super().__call__(x, attention, None if ffn is None else lambda h: (ffn(h) + ffn(h)) / 2)
+
+    return Faulty
+
+
+def wired(*checks, base="pre_norm", says="differ by"):
+    """Note a function that stands in place of a layout's `residual`."""
+
+    def add(change):
+        def apply(layout):
+            return type("Faulty", (layout,), {"residual": change})
+
+        apply.__name__ = change.__name__
+        fault("layout", base, *checks, says=says)(apply)
+        return change
+
+    return add
+
+
+@wired("zeros_add_nothing")
+@wired("zeros_add_nothing", base="post_norm")
+def has_no_residual(self, x, sublayer, norm):
+    return self.dropout(sublayer(norm(x)))
+
+
+@wired("zeros_add_nothing")
+def doubles_x(self, x, sublayer, norm):
+    return 2 * x + self.dropout(sublayer(norm(x)))
+
+
+@fault("layout", "pre_norm", "zeros_add_nothing", says="differ by")
+def adds_its_mixer_twice(layout):
+    class Faulty(layout):
+        def __call__(self, x, attention, ffn):
+            y = super().__call__(x, attention, ffn)
+            return y if attention is None or ffn is None else y + self.dropout(attention(self.attention_norm(x)))
+
+    return Faulty
+
+
+@wired("dropout_is_for_training", says="drops nothing")
+def never_drops(self, x, sublayer, norm):
+    return x + sublayer(norm(x))
+
+
+@wired("dropout_is_for_training", says="drops the same")
+def drops_the_same_each_time(self, x, sublayer, norm):
+    keep = mx.random.bernoulli(1 - self.dropout._p_1 if self.training else 1.0, x.shape, key=mx.random.key(3))
+    return x + sublayer(norm(x)) * keep
+
+
+@wired("dropout_is_for_training")
+def scales_by_what_it_would_drop(self, x, sublayer, norm):
+    return x + self.dropout(sublayer(norm(x))) * self.dropout._p_1
+
+
+@fault("layout", "pre_norm", "says_whether_it_normalises", says="differ by")
+def says_that_it_normalises(layout):
+    return type("Faulty", (layout,), {"normalised": True})
+
+
+@fault("layout", "post_norm", "says_whether_it_normalises", says="normalised is 'yes'")
+def says_it_in_words(layout):
+    return type("Faulty", (layout,), {"normalised": "yes"})
 
 
 @fault("layout", "pre_norm", "past_ignores_future", says="differ by")

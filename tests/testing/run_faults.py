@@ -96,6 +96,36 @@ def keeps_the_rate_it_was_traced_with(optimizer):
     return Faulty
 
 
+@update("decays_weights_alone", says="takes 0 of a matrix, not 0.001")
+def never_decays(self, step, gradient, parameter, state):
+    return optim.Adam.apply_single(self, gradient, parameter, state)
+
+
+@update("decays_weights_alone", says="moves what has one axis")
+def decays_everything(self, step, gradient, parameter, state):
+    return optim.AdamW.apply_single(self, gradient, parameter, state)
+
+
+def decaying(share):
+    """Adam, and a share of a matrix that is taken away."""
+
+    def apply_single(self, step, gradient, parameter, state):
+        taken = share(self) * parameter if parameter.ndim > 1 else 0
+        return optim.Adam.apply_single(self, gradient, parameter, state) - taken
+
+    return apply_single
+
+
+for wrong, share in {
+    "grows_weights": lambda self: -self.learning_rate * self.weight_decay,
+    "decays_whatever_the_rate": lambda self: 0.01 * self.weight_decay,
+    "decays_by_half": lambda self: 0.5 * self.learning_rate * self.weight_decay,
+}.items():
+    change = decaying(share)
+    change.__name__ = wrong
+    update("decays_weights_alone", says="of a matrix, not")(change)
+
+
 # Schedules --------------------------------------------------------------------------------------------------------------
 
 
@@ -144,6 +174,35 @@ def stays_low(self, rate, step, progress):
     return 0.9 * rate
 
 
+@rate("warm_up_starts_low", says="the rate at step 0 is 0.02, learning_rate")
+def starts_at_the_peak(self, rate, step, progress):
+    return self.peak * self.remaining(progress)
+
+
+@rate("warm_up_starts_low", says="at step 9")
+def warms_up_at_half_the_peak(self, rate, step, progress):
+    return 0.5 * self.peak if step < self.warmup else rate
+
+
+@fault("schedule", "linear", "progress_is_followed", says="the rate at step 40 of 100 .* whatever the progress")
+@fault("schedule", "cosine", "progress_is_followed", says="the rate at step 40 of 100 .* whatever the progress")
+def counts_steps_alone(schedule):
+    class Faulty(schedule):
+        def __init__(self, config, options):
+            super().__init__(config, options)
+            self.steps = config.max_steps
+
+        def __call__(self, step, progress):
+            return super().__call__(step, step / self.steps)
+
+    return Faulty
+
+
+@rate(BETWEEN, says="the rate at step .* learning_rate")
+def overshoots_when_time_runs_out(self, rate, step, progress):
+    return rate if progress <= step / 50 * 0.6 or step < 2 else 2 * self.peak
+
+
 @rate("rates_depend_on_the_moment_alone", says="has changed")
 def counts_its_calls(self, rate, step, progress):
     self.calls = getattr(self, "calls", 0) + 1
@@ -151,11 +210,6 @@ def counts_its_calls(self, rate, step, progress):
 
 
 # Commands ---------------------------------------------------------------------------------------------------------------
-
-
-@fault("command", "init", "is_a_command", says="is no click command")
-def is_a_function(_):
-    return lambda: None
 
 
 @fault("command", "init", "is_a_command", says="no help text")

@@ -7,11 +7,15 @@ import pkgutil
 from pathlib import Path
 
 import pytest
+from mlx import nn
 
+from lmx_core.config import ComponentSpec
 from lmx_core.plugins import CORE
 from lmx_core.registry import kinds, registry
 from lmx_core.testing import SMALL, cases, checks
-from lmx_core.testing.checks.options import import_is_light
+from lmx_core.testing.candidate import Candidate
+from lmx_core.testing.checks.commands import is_a_command
+from lmx_core.testing.checks.options import import_is_light, unknown_options_are_refused
 
 from . import cache_faults, mixer_faults, part_faults, run_faults, text_faults  # noqa: F401
 from .faults import FAULTS
@@ -67,6 +71,18 @@ def test_a_heavy_import_is_caught(plugins):
         import_is_light(registry("ffn").find("acme-broken"))
 
 
+@pytest.mark.parametrize(
+    ("kind", "component", "check", "says"),
+    [
+        ("norm", text_faults.with_options(dict)(nn.RMSNorm), unknown_options_are_refused, "is accepted"),
+        ("command", lambda: None, is_a_command, "is no click command"),
+    ],
+)
+def test_what_cannot_even_be_registered_is_caught(kind, component, check, says):
+    with pytest.raises(AssertionError, match=says):
+        check(Candidate(kind=kind, chosen=ComponentSpec("mine"), component=component))
+
+
 def promises():
     """Every function of the kit that is a check."""
     modules = [
@@ -86,7 +102,10 @@ def check_of(case_name):
 
 
 def test_every_check_catches_a_fault():
-    assert promises() - {check_of(fault.check) for fault in FAULTS} == {"import_is_light"}  # caught above
+    assert promises() - {check_of(fault.check) for fault in FAULTS} == {
+        "import_is_light",
+        "unknown_options_are_refused",
+    }  # which are caught above
 
 
 def test_every_check_is_in_a_suite():

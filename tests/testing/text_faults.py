@@ -1,6 +1,7 @@
 """What goes wrong in options, tokenizers and datasets."""
 
 import random
+import re
 
 import attrs
 
@@ -22,11 +23,6 @@ def with_options(options):
         return Faulty
 
     return apply
-
-
-@fault("norm", "rms_norm", "unknown_options_are_refused", says="is accepted")
-def takes_any_option(norm):
-    return with_options(dict)(norm)
 
 
 @attrs.frozen(kw_only=True)
@@ -68,6 +64,29 @@ def replaces_what_is_no_text(tokenizer):
             return list(text.encode("utf-8", "replace"))
 
     return Faulty
+
+
+def reading(change):
+    """A tokenizer that changes a text before it reads it."""
+
+    def apply(tokenizer):
+        class Faulty(tokenizer):
+            def encode(self, text):
+                return super().encode(change(text))
+
+        return Faulty
+
+    return apply
+
+
+for change in (
+    lambda text: text[:4096],
+    lambda text: re.sub(" {4,}", " ", text),
+    lambda text: re.sub("\n{3,}", "\n\n", text),
+    lambda text: text.replace("\t\t", "\t"),
+    lambda text: text.replace("\N{LINE SEPARATOR}", "\n"),
+):
+    fault("tokenizer", "bytes", "text_comes_back", says="became")(reading(change))
 
 
 @fault("tokenizer", "bytes", "tokens_are_decoded_one_by_one", says="token by token")
@@ -207,4 +226,8 @@ fault("dataset", "python-stdlib", "documents_come_again", says="built anew is an
 )
 fault("dataset", "python-stdlib", "splits_are_apart", says="50% of the held-out text")(
     documents(train=["same", "mine"], validation=["same", "held"])
+)
+TEXT = "It is held out, and is within a text that is not."
+fault("dataset", "python-stdlib", "splits_are_apart", says="100% of the held-out text")(
+    documents(train=["first", f"Before. {TEXT} After."], validation=[TEXT])
 )

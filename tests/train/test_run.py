@@ -166,6 +166,7 @@ def test_characters_are_saved_with_the_model(train, folder):
     assert tokenizer.decode_bytes(tokenizer.encode("def f1")) == b"def f1"
 
 
+@pytest.mark.says_names
 def test_a_stated_vocabulary_must_be_large_enough(train):
     with pytest.raises(ConfigError, match=r"model.vocab_size=100 is too small: tokenizer bytes has 256 tokens"):
         train("model.vocab_size=100")
@@ -187,6 +188,7 @@ def test_a_stated_vocabulary_must_be_large_enough(train):
         ("train.dtype=int8", ConfigError, "train.dtype: expected 'auto' or 'float32'"),
     ],
 )
+@pytest.mark.says_names
 def test_a_mistake_leaves_nothing_behind(train, folder, assignment, error, message):
     """Every mistake is found before the run directory is made."""
     with pytest.raises(error, match=message):

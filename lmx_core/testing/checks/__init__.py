@@ -13,6 +13,7 @@ from lmx_core.testing.checks import (
     commands,
     datasets,
     factories,
+    layouts,
     models,
     modules,
     optimizers,
@@ -23,11 +24,12 @@ from lmx_core.testing.checks import (
     sublayers,
     tokenizers,
 )
-from lmx_core.testing.subjects import Maker, close, largest
+from lmx_core.testing.subjects import Make, Maker, close, largest
 
 __all__ = ["close", "largest"]
 
 Checks = Sequence[Callable[[Maker], None]]
+Layouts = Sequence[Callable[[Make], None]]
 Others = Sequence[Callable[[Candidate], None]]
 
 MODULE: Checks = (
@@ -60,7 +62,14 @@ POSITION: Checks = (
     positions.offsets_continue,
     positions.dtypes_are_kept,
     positions.knows_its_limit,
+    positions.turns_by_distance,
     positions.tells_positions_apart,
+)
+LAYOUT: Layouts = (
+    layouts.sublayers_are_called_once,
+    layouts.zeros_add_nothing,
+    layouts.says_whether_it_normalises,
+    layouts.dropout_is_for_training,
 )
 SAVED: Checks = (models.config_round_trips, models.model_round_trips, models.builds_lazily)
 MODEL: Checks = (*STREAM, *SAVED)
@@ -85,12 +94,15 @@ OPTIMIZER: Others = (
     optimizers.lowers_a_loss,
     optimizers.every_parameter_moves,
     optimizers.honours_the_learning_rate,
+    optimizers.decays_weights_alone,
     optimizers.saved_state_continues,
     optimizers.compiled_updates_are_the_same,
 )
 SCHEDULE: Others = (
     schedules.rates_are_between_0_and_the_peak,
     schedules.the_peak_is_reached,
+    schedules.warm_up_starts_low,
+    schedules.progress_is_followed,
     schedules.rates_depend_on_the_moment_alone,
 )
 COMMAND: Others = (

@@ -34,6 +34,8 @@ def _parameters(command: click.Command) -> list[click.Option]:
 
 
 def unknown_flags_are_refused(command: Candidate) -> None:
-    """A mistyped option is an error of usage, exit code 2."""
+    """A mistyped option is an error of usage, exit code 2, unless an argument takes all there is for another tool."""
+    if any(isinstance(each, click.Argument) and each.type is click.UNPROCESSED for each in command.component.params):
+        return
     found: Any = CliRunner().invoke(command.component, ["--no-such-option"])
     assert found.exit_code == 2, f"--no-such-option exits {found.exit_code}"

@@ -1,12 +1,15 @@
 """What holds for datasets. At most the first 2000 documents of a split are read."""
 
 import itertools
+from collections.abc import Container
 from typing import Any
 
 from lmx_core.data.tokenizers import as_bytes
 from lmx_core.testing.candidate import Candidate
 
 MOST = 2000
+SOUGHT = 50
+"""How many of the held-out documents are looked for within others."""
 SHARED = 0.01
 """Share of the held-out text that may be in the training text too: short documents happen to be equal."""
 
@@ -36,10 +39,15 @@ def documents_come_again(dataset: Candidate) -> None:
 
 
 def splits_are_apart(dataset: Candidate) -> None:
-    """What is held out is not trained on."""
+    """What is held out is not trained on, neither as a document nor within one."""
     made = dataset.bare()()
-    train = set(_documents(made, "train"))
-    held_out = _documents(made, "validation")
+    train, held_out = (_documents(made, split) for split in ("train", "validation"))
+    _apart(held_out, set(train))
+    longest = sorted(held_out, key=len)[-SOUGHT:]  # short ones happen to be within others
+    _apart(longest, "\0".join(train))
+
+
+def _apart(held_out: list[str], train: Container[str]) -> None:
     both = sum(len(document) for document in held_out if document in train)
     share = both / max(sum(map(len, held_out)), 1)
     assert share <= SHARED, f"{share:.0%} of the held-out text is trained on"

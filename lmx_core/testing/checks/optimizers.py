@@ -85,6 +85,29 @@ def honours_the_learning_rate(optimizer: Candidate) -> None:
     assert moved[0] > moved[1] > moved[2] == 0, f"rates {rates} move the parameters by {moved}"
 
 
+def decays_weights_alone(optimizer: Candidate) -> None:
+    """`weight_decay` takes its share, times the rate that is set, of a matrix at each update, and nothing of what has one
+    axis: norms and biases.
+    """
+    decay = 0.1
+    for rate in (0.01, 0.05):
+        left: list[dict[str, array]] = []
+        for each in (0.0, decay):
+            module, target = _module(1), _module(2)
+            before = _flat(module)
+            made = _started(optimizer, module, weight_decay=each)
+            made.learning_rate = rate
+            _run(made, module, target, 1)
+            left.append(_flat(module))
+        gone = {name: left[0][name] - left[1][name] for name in SHAPES}
+        assert largest(gone["gain"]) <= 1e-6, "weight_decay moves what has one axis"
+        share = (gone["weight"] * before["weight"]).sum().item() / mx.square(before["weight"]).sum().item()
+        far = largest(gone["weight"] - rate * decay * before["weight"])
+        assert far <= 0.02 * rate * decay * largest(before["weight"]), (
+            f"weight_decay={decay} at rate {rate} takes {share:.3g} of a matrix, not {rate * decay:.3g}"
+        )
+
+
 def saved_state_continues(optimizer: Candidate) -> None:
     """With its `state` saved and loaded, another one goes on as it would have, to the bit."""
     module, target = _module(1), _module(2)

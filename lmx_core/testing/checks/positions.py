@@ -75,6 +75,16 @@ def knows_its_limit(make: Maker) -> None:
         raise AssertionError(f"limit = {limit}, but a token at {limit} is placed somewhere")
 
 
+def turns_by_distance(make: Maker) -> None:
+    """What a rotation does to the score of a query and a key depends on how far apart they are, not on where they are."""
+    position: Any = randomise(make())
+    config = config_of(make)
+    _, q, k = _inputs(config, 12)
+    k = mx.repeat(k, config.n_heads // config.n_kv_heads, axis=1)
+    near, far = (turned @ keys.swapaxes(-1, -2) for turned, keys in (position.rotate(q, k, each) for each in (0, 40)))
+    close(far, near)
+
+
 def tells_positions_apart(make: Maker) -> None:
     """With the encoding, the order of the past makes a difference; to one block without any it makes none."""
     position: Any = randomise(make())

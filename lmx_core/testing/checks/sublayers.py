@@ -3,8 +3,12 @@
 from typing import Any
 
 import mlx.core as mx
+from mlx.core import array
 
-from lmx_core.testing.subjects import Make, Maker, Subject, close, largest, random_key, randomise
+from lmx_core.block import ConfigurableBlock
+from lmx_core.components.positions import PositionBase
+from lmx_core.construct import build
+from lmx_core.testing.subjects import SMALL, Make, Maker, Subject, close, largest, random_key, randomise
 
 
 def treats_positions_alike(make: Maker) -> None:
@@ -39,3 +43,28 @@ def position_makes_a_difference(make: Make) -> None:
     x = mx.random.normal((1, 12, make.config.d_model), key=random_key(1))
     one, other = (randomise(each()).eval()(x, "causal")[0] for each in (make, without))
     assert largest(one - other) > 1e-3, "the output is what it is without a position"
+
+
+class _Further(PositionBase):
+    """A position that takes each token to stand `FURTHER` places later."""
+
+    def __init__(self, position: Any) -> None:
+        super().__init__(SMALL)
+        self.position = position
+
+    def rotate(self, q: array, k: array, offset: Any = 0) -> tuple[array, array]:
+        return self.position.rotate(q, k, offset + FURTHER)
+
+
+FURTHER = 40
+
+
+def distance_alone_counts(make: Make) -> None:
+    """All tokens moved by as many places give the same output: queries and keys are both turned, and nothing else is."""
+    config = make.config
+    x = mx.random.normal((1, 12, config.d_model), key=random_key(1))
+    position = build("position", config.position, config)
+    near, far = (
+        randomise(ConfigurableBlock(config, each)).eval()(x, "causal")[0] for each in (position, _Further(position))
+    )
+    close(far, near)

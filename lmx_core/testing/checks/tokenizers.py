@@ -12,7 +12,7 @@ from lmx_core.testing.subjects import current_seed
 TEXTS = (
     "The quick brown fox jumps over the lazy dog, 0123456789 times.\n\n\tIt's done!  \r\n",
     "Zwölf Boxkämpfer, Ελληνικά, Кириллица, עברית, 日本語, 한국어, é as two: e\u0301.",
-    "🙂👩‍👩‍👧‍👦 \N{ZERO WIDTH JOINER}\N{REPLACEMENT CHARACTER}\N{NO-BREAK SPACE}\x00\x7f",
+    "🙂👩‍👩‍👧‍👦 \N{ZERO WIDTH JOINER}\N{REPLACEMENT CHARACTER}\N{NO-BREAK SPACE}\N{LINE SEPARATOR}\x00\x7f",
     bytes(range(256)).decode("utf-8", "surrogateescape"),  # half of these are no UTF-8
 )
 """What a tokenizer is fitted on, and what it then gives back."""
@@ -23,11 +23,13 @@ def _fitted(tokenizer: Candidate) -> Any:
 
 
 def _samples() -> list[str]:
-    """The texts it was fitted on, and others of the same characters."""
+    """The texts it was fitted on, and others of the same characters: runs of spaces, a long one, any."""
     draw = random.Random(current_seed())
     # Two escaped bytes in a row may be one character, which it was not fitted on.
+    spaced = "".join(f"{space * n}x" for space in " \t\n" for n in range(2, 21))
+    long = " ".join(TEXTS[:3] * 40)
     whole = [*"".join(TEXTS[:-1]), *(f"{chr(byte)}\n" for byte in range(0xDC80, 0xDD00))]
-    return ["", *TEXTS, *("".join(draw.choices(whole, k=k)) for k in (1, 10, 200))]
+    return ["", *TEXTS, spaced, long, *("".join(draw.choices(whole, k=k)) for k in (1, 10, 200))]
 
 
 def text_comes_back(tokenizer: Candidate) -> None:

@@ -35,17 +35,17 @@ def normal(*shape, seed=0):
     return mx.random.normal(shape, key=mx.random.key(seed))
 
 
-@conformance("attention.mla", options=OPTIONS)
+@conformance("attention.lmx-attn-mla/mla", options=OPTIONS)
 def test_mla_keeps_the_promises_of_a_mixer(check):
     check()
 
 
-@conformance("attention.mla", options=FORMS["queries from a latent"], config={"bias": True})
+@conformance("attention.lmx-attn-mla/mla", options=FORMS["queries from a latent"], config={"bias": True})
 def test_queries_from_a_latent_keep_them(check):
     check()
 
 
-@conformance("attention.mla", options=FORMS["values of another width"])
+@conformance("attention.lmx-attn-mla/mla", options=FORMS["values of another width"])
 def test_values_of_another_width_keep_them(check):
     check()
 

@@ -21,12 +21,12 @@ HERE = Path(__file__).parent
 GROUPED = {"n_key_heads": 2, "n_value_heads": 6, "key_head_dim": 8, "value_head_dim": 16, "conv_size": 3}
 
 
-@conformance("attention.gated_deltanet", config={"bias": True})
+@conformance("attention.lmx-deltanet/gated_deltanet", config={"bias": True})
 def test_gated_deltanet_keeps_the_promises_of_a_mixer(check):
     check()
 
 
-@conformance("attention.gated_deltanet", options=GROUPED)
+@conformance("attention.lmx-deltanet/gated_deltanet", options=GROUPED)
 def test_key_heads_that_serve_several_values_keep_them(check):
     check()
 

@@ -38,17 +38,17 @@ def normal(*shape, seed=0):
     return mx.random.normal(shape, key=mx.random.key(seed))
 
 
-@conformance("ffn.moe", options=FORMS["two of four"], config={"bias": True})
+@conformance("ffn.lmx-ffn-moe/moe", options=FORMS["two of four"], config={"bias": True})
 def test_moe_keeps_the_promises_of_an_ffn(check):
     check()
 
 
-@conformance("ffn.moe", options=FORMS["one of three"])
+@conformance("ffn.lmx-ffn-moe/moe", options=FORMS["one of three"])
 def test_a_single_expert_keeps_them(check):
     check()
 
 
-@conformance("ffn.moe", options=FORMS["with shared experts"])
+@conformance("ffn.lmx-ffn-moe/moe", options=FORMS["with shared experts"])
 def test_shared_experts_keep_them(check):
     check()
 

@@ -94,7 +94,7 @@ def pair(request):
     return HFTokenizer(json.loads(theirs.to_str()), lossy=True), theirs
 
 
-@conformance("tokenizer.hf", options={"path": str(BYTE_LEVEL)})
+@conformance("tokenizer.lmx-hf/hf", options={"path": str(BYTE_LEVEL)})
 def test_a_byte_level_vocabulary_keeps_the_promises_of_a_tokenizer(check):
     check()
 

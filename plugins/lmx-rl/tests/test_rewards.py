@@ -16,22 +16,22 @@ README = (Path(__file__).parent.parent / "README.md").read_text()
 OPTIONS = {"exact_match": {}, "numeric": {}, "regex": {"pattern": "a+"}, "length": {"limit": 10, "margin": 4}}
 
 
-@conformance("reward.exact_match")
+@conformance("reward.lmx-rl/exact_match")
 def test_exact_match_keeps_the_promises_of_a_component(check):
     check()
 
 
-@conformance("reward.numeric", options={"tolerance": 0.5})
+@conformance("reward.lmx-rl/numeric", options={"tolerance": 0.5})
 def test_numeric_keeps_them(check):
     check()
 
 
-@conformance("reward.regex", options=OPTIONS["regex"])
+@conformance("reward.lmx-rl/regex", options=OPTIONS["regex"])
 def test_regex_keeps_them(check):
     check()
 
 
-@conformance("reward.length", options=OPTIONS["length"])
+@conformance("reward.lmx-rl/length", options=OPTIONS["length"])
 def test_length_keeps_them(check):
     check()
 
@@ -75,6 +75,23 @@ def test_exact_match():
         ("1,2345", "2345", 1),
         ("10 - 13 = -3", "-3", 1),
         ("10-13 = \u22123", -3, 1),
+        ("10-13 = \u20133", "-3", 1),
+        ("-3", "\u22123", 1),
+        ("-3", "\u20133", 1),
+        ("\u20133", "3", 0),
+        ("pages 10\u201313", "13", 1),
+        ("1e\u22123", "0.001", 1),
+        (".5", "5", 0),
+        (".5", "0.5", 1),
+        ("-.5", "-0.5", 1),
+        ("-.5", "0.5", 0),
+        ("\u2212.5", "-.5", 1),
+        ("$.50", "0.5", 1),
+        (".5e1", "5", 1),
+        ("0.5", ".5", 1),
+        ("v1.2.5", "5", 1),
+        ("it is ...5", "5", 1),
+        ("5.", "5", 1),
         ("it is 10-3", "3", 1),
         ("f(2)-3", "3", 1),
         ("3.0", "3", 1),

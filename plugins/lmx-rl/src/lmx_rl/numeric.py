@@ -10,13 +10,18 @@ from attrs import validators
 from lmx_core.config import exact_types
 
 NUMBER = re.compile(
-    r"""(?:(?<![\w.)])[-\u2212])?                       # a sign, unless something stands before it: 7-3 ends in 3
-        (?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9]) | [0-9]+)  # 1,234 or 1234
-        (?:\.[0-9]+)?
-        (?:[eE][-+]?[0-9]{1,3}(?![0-9]))?               # no larger exponent: Decimal would refuse it
+    r"""(?:(?<![\w.)])[-\u2013\u2212])?                  # a sign, unless something stands before it: 7-3 ends in 3
+        (?:
+            (?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9]) | [0-9]+)  # 1,234 or 1234
+            (?:\.[0-9]+)?
+            | (?<![\w.)])\.[0-9]+                          # .5, which v1.2.5 does not end in
+        )
+        (?:[eE][-+\u2013\u2212]?[0-9]{1,3}(?![0-9]))?       # no larger exponent: Decimal would refuse it
     """,
     re.VERBOSE,
 )
+PLAIN = str.maketrans({",": None, "\u2013": "-", "\u2212": "-"})
+"""As `Decimal` reads it what is typeset with a dash or a minus sign."""
 
 
 @attrs.frozen(kw_only=True, field_transformer=exact_types)
@@ -55,4 +60,4 @@ class Numeric:
 def last_number(text: str) -> Decimal | None:
     """The last number that a text mentions."""
     found = NUMBER.findall(text)
-    return Decimal(found[-1].replace(",", "").replace("\u2212", "-")) if found else None
+    return Decimal(found[-1].translate(PLAIN)) if found else None
