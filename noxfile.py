@@ -130,7 +130,7 @@ def tests(session: nox.Session, what: str) -> None:
 
 @nox.session(python=PYTHON)
 def broken(session: nox.Session) -> None:
-    """Core's tests of plugins, training and the command line, with ten bad distributions installed."""
+    """Core's tests of plugins, configs and training, with ten bad distributions installed."""
     prepare(session, [CORE], "--constraint", "constraints.txt")
     site = session.run(
         "python", "-P", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", silent=True
@@ -138,7 +138,7 @@ def broken(session: nox.Session) -> None:
     script = ["python", "-P", "tests/plugins/bad.py"]
     session.run(*script, "install", site)
     try:
-        run_tests(session, ["tests/plugins", "tests/cli", "tests/test_serialize.py", "tests/test_block.py"])
+        run_tests(session, ["tests/plugins", "tests/train", "tests/test_serialize.py", "tests/test_block.py"])
         session.run(*script, "prove", site)
     finally:
         session.run(*script, "uninstall", site)

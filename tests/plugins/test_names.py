@@ -240,9 +240,9 @@ def test_every_public_name_can_be_imported():
 
 @pytest.mark.parametrize("kind", kinds())
 def test_every_builtin_can_be_loaded(kind):
-    for name in registry(kind).names():
-        if registry(kind).find(name).dist == CORE:
-            assert registry(kind).get(name) is not None
+    for ref in registry(kind).refs():
+        if ref.dist == CORE:
+            assert registry(kind).get(ref.qualified) is not None
 
 
 def test_types_keep_up_with_the_lazy_names():

@@ -3,7 +3,8 @@
 Those of modules are called with `make`, which builds one: `check(lambda: MyMixer(SMALL))`. `MIXER` holds for attention
 and for blocks (and so for layouts and positions); `FFN` and `NORM` for what works on each position by itself; `POSITION`
 for encodings; `MODEL` for models beyond what holds for their parts. The others are called with a `Candidate`, which
-knows the component's name, options and config.
+knows the component's name, options and config; those of `LAYOUT` with a `Make`, which builds one with `attention=` and
+`ffn=`.
 """
 
 from collections.abc import Callable, Sequence

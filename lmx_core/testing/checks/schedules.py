@@ -28,8 +28,9 @@ def rates_are_between_0_and_the_peak(schedule: Candidate) -> None:
     for make, moments in _runs(schedule):
         made, peak = make(), make.config.learning_rate
         for step, progress in moments:
-            rate: Any = made(step, progress)
-            assert isinstance(rate, Real), f"the rate at step {step} is a {type(rate).__name__}"
+            found: Any = made(step, progress)
+            assert isinstance(found, Real), f"the rate at step {step} is a {type(found).__name__}"
+            rate = float(found)
             assert math.isfinite(rate), f"the rate at step {step} is {rate}"
             assert 0 <= rate <= peak * (1 + 1e-6), f"the rate at step {step} is {rate:.4g}, learning_rate {peak:.4g}"
 
