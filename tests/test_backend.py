@@ -45,8 +45,12 @@ def test_a_speed_is_measured():
     assert backend.gflops() > 0
 
 
-def test_only_mlx_is_explained():
-    """An ImportError of something else is not taken for a missing backend."""
+def test_only_mlx_is_explained(monkeypatch):
+    """An ImportError of something else is not taken for a missing backend, nor one of MLX once it runs."""
+    with pytest.raises(ImportError, match="nosuch") as newer, backend.explained():
+        from mlx.core import nosuch  # noqa: F401
+    assert not isinstance(newer.value, BackendError)
+    monkeypatch.delitem(sys.modules, "mlx.core")
     with pytest.raises(BackendError, match=r'pip install "lmx-core\[cpu\]"'), backend.explained():
         raise ImportError("libmlx.so: cannot open shared object file", name="core", path="/x/mlx/core.abi3.so")
     with pytest.raises(BackendError), backend.explained():
