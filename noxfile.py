@@ -97,20 +97,17 @@ def with_dependencies(names: list[str]) -> list[str]:
 def run_tests(session: nox.Session, folders: list[str]) -> None:
     """All of them, or those that are named after `--`; options alone go with all.
 
-    Core's on every core of the machine. Shapes in signatures are checked: core's by its own conftest, those of plugins by
-    jaxtyping's option.
+    Shapes in signatures are checked: core's by its own conftest; those of a plugin, where it is alone, by jaxtyping's
+    option, which does not go with several processes.
     """
     if any(Path(each.partition("::")[0]).exists() for each in session.posargs):
         session.run("pytest", *session.posargs)
         return
-    own = [folder for folder in folders if not folder.startswith("plugins/")]
-    if own:
-        session.run("pytest", "--numprocesses", "auto", *session.posargs, *own)
-    names = [Path(folder).parts[1] for folder in folders if folder not in own]
-    modules = [name.replace("-", "_") for name in names if name not in ALONE]  # which Python imports before pytest
+    names = [Path(folder).parts[1] for folder in folders if folder.startswith("plugins/")]
+    alone = len(names) == len(folders)
+    modules = [name.replace("-", "_") for name in names if alone and name not in ALONE]  # Python imports these first
     checked = [f"--jaxtyping-packages={','.join(modules)},beartype.beartype"] if modules else []
-    if names:
-        session.run("pytest", *checked, *session.posargs, *(f"plugins/{name}/tests" for name in names))
+    session.run("pytest", *checked, *([] if alone else ["--numprocesses", "auto"]), *session.posargs, *folders)
 
 
 @nox.session(python=PYTHON)
