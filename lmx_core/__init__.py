@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from lmx_core.errors import StopRun as StopRun
     from lmx_core.factories import make_config as make_config
     from lmx_core.generation import generate as generate
+    from lmx_core.generation import generate_batch as generate_batch
+    from lmx_core.generation import stream_batch as stream_batch
     from lmx_core.generation import stream_generate as stream_generate
     from lmx_core.hookspecs import hookimpl as hookimpl
     from lmx_core.model import LanguageModel as LanguageModel
@@ -52,7 +54,7 @@ _HOMES = {
     "construct": ("build",),
     "errors": ("LmxError", "StopRun"),
     "factories": ("make_config",),
-    "generation": ("generate", "stream_generate"),
+    "generation": ("generate", "generate_batch", "stream_batch", "stream_generate"),
     "hookspecs": ("hookimpl",),
     "model": ("LanguageModel",),
     "registry": ("attention_registry", "ffn_registry", "norm_registry", "position_registry"),

@@ -10,7 +10,7 @@ from lmx_core.components.attention import AttentionBase
 from lmx_core.components.caches import TokenCount
 from lmx_core.components.masks import Mask
 from lmx_core.components.positions import provided
-from lmx_core.config import BlockConfig
+from lmx_core.config import BlockConfig, ComponentSpec
 from lmx_core.construct import build
 from lmx_core.errors import ConfigError
 from lmx_core.shapes import Float
@@ -66,15 +66,19 @@ class ConfigurableBlock(nn.Module):
             return y
 
         if isinstance(cache, TokenCount):
-            cache.offset += x.shape[1]
+            cache.count(*x.shape[:2])
 
         x = self.layout(x, attention if _adds(self.attention) else None, self.ffn if _adds(self.ffn) else None)
         return x, cache
 
-    def make_cache(self) -> Any:
-        """An empty memory of the kind that the mixer reads."""
+    def make_cache(self, kind: str | None = None, **options: Any) -> Any:
+        """An empty memory of the kind that the mixer reads, or, of keys, of the kind that is named."""
         cache = self.attention.make_cache()
-        return TokenCount() if cache is None else cache
+        if cache is None:
+            return TokenCount()
+        if kind is None or not hasattr(cache, "scope"):
+            return cache
+        return build("cache", ComponentSpec(kind, options), cache.scope)
 
 
 def _adds(sublayer: Any) -> bool:

@@ -133,6 +133,14 @@ class ComponentSpec:
         """The options as dicts and lists of their own."""
         return _thawed(self.options)
 
+    def having(self, **options: Any) -> "ComponentSpec":
+        """The same component with these options beside, or in place of, its own."""
+        return self.named(self.name, **options)
+
+    def named(self, name: str, /, **options: Any) -> "ComponentSpec":
+        """Another component with its options and these."""
+        return ComponentSpec(name, {**self.options, **options})
+
     def __str__(self) -> str:
         listed = ", ".join(f"{key}={value!r}" for key, value in self.options.items())
         return f"{self.name}({listed})" if listed else self.name
@@ -151,6 +159,11 @@ def as_spec(value: Any) -> Any:
 def slot(kind: str, default: str) -> Any:
     """A field that names a component of a kind."""
     return attrs.field(default=default, converter=as_spec, metadata={"kind": kind})
+
+
+def optional_slot(kind: str) -> Any:
+    """A field that may name a component of a kind."""
+    return attrs.field(default=None, converter=as_spec, metadata={"kind": kind})
 
 
 PRE_NORM, POST_NORM = ComponentSpec("pre_norm"), ComponentSpec("post_norm")
@@ -236,23 +249,78 @@ class ModelConfig:
     n_layers: int = attrs.field(default=6, validator=at_least_one)
     tie_embeddings: bool = True
     """Whether the head reuses the embedding's weights."""
-    block_configs: tuple[BlockConfig, ...] | None = attrs.field(default=None, converter=as_tuple)
+    _block_configs: tuple[BlockConfig, ...] | None = attrs.field(default=None, converter=as_tuple)
     """One block a layer, where layers differ; `block` then gives what the model itself needs (width, norm)."""
+    blocks: Mapping[str, BlockConfig] = attrs.field(factory=dict[str, BlockConfig], converter=_frozen, hash=False)
+    """Blocks by names of one's own, for `block_pattern`; a file writes only what differs from `block`."""
+    block_pattern: tuple[str, ...] | None = attrs.field(default=None, converter=as_tuple)
+    """Which of `blocks` each layer has, in order; a pattern that is shorter than the model begins anew."""
+    embedding_dim: int | None = attrs.field(default=None, validator=validators.optional(validators.and_(*at_least_one)))
+    """Width of the embedding and of the head; `d_model` unless given. Linear maps go to `d_model` and back."""
+    embedding_multiplier: float = attrs.field(default=1.0, validator=validators.gt(0))
+    """Factor of the embeddings (Gemma, Granite)."""
+    embedding_norm: ComponentSpec | None = optional_slot("norm")
+    """Norm of the embeddings (Bloom); none unless given."""
+    final_norm: ComponentSpec | None = optional_slot("norm")
+    """Norm before the head; unless given the block's, or none where its layout normalises."""
+    head_bias: bool = False
+    logit_multiplier: float = attrs.field(default=1.0, validator=validators.gt(0))
+    """Factor of the logits (Cohere, Granite)."""
+    logit_softcap: float | None = attrs.field(default=None, validator=validators.optional(validators.gt(0)))
+    """Logits are bounded to `logit_softcap * tanh(logit / logit_softcap)` (Gemma 2)."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        values = {field.alias: getattr(self, field.name) for field in attrs.fields(ModelConfig)}
+        return _model_config, ({**values, "blocks": dict(self.blocks)},)
 
     def __attrs_post_init__(self) -> None:
-        blocks = self.block_configs
-        if blocks is None:
-            return
-        if len(blocks) != self.n_layers:
-            raise ConfigError(f"block_configs has {len(blocks)} entries for n_layers={self.n_layers}")
-        for i, block in enumerate(blocks):
+        if self.block_pattern is not None or self.blocks:
+            self._check_pattern()
+        elif self._block_configs is not None and len(self._block_configs) != self.n_layers:
+            raise ConfigError(f"block_configs has {len(self._block_configs)} entries for n_layers={self.n_layers}")
+        for name, block in self.named_blocks():
             if block.d_model != self.block.d_model:
+                raise ConfigError(f"{name}.d_model={block.d_model} differs from block.d_model={self.block.d_model}")
+
+    def _check_pattern(self) -> None:
+        if self._block_configs is not None:
+            raise ConfigError("block_configs and block_pattern both say which block a layer has. Give one.")
+        if not self.block_pattern or not self.blocks:
+            given, lacking = ("blocks", "block_pattern") if self.blocks else ("block_pattern", "blocks")
+            raise ConfigError(
+                f"{given} is given without {lacking}: blocks names them, block_pattern says where they stand"
+            )
+        for name in self.block_pattern:
+            if name not in self.blocks:
                 raise ConfigError(
-                    f"block_configs[{i}].d_model={block.d_model} differs from block.d_model={self.block.d_model}"
+                    f"block_pattern names {name!r}. {did_you_mean(name, self.blocks)}blocks has {', '.join(self.blocks)}."
                 )
+
+    def named_blocks(self) -> list[tuple[str, BlockConfig]]:
+        """Every block that is stated beside `block`, by where it stands."""
+        listed = [(f"block_configs[{i}]", block) for i, block in enumerate(self._block_configs or ())]
+        return [*listed, *((f"blocks.{name}", block) for name, block in self.blocks.items())]
+
+    @property
+    def block_configs(self) -> tuple[BlockConfig, ...] | None:
+        """One block a layer where layers differ, whether listed or by pattern; None where all are `block`."""
+        if self.block_pattern is None:
+            return self._block_configs
+        return tuple(self.blocks[self.block_pattern[i % len(self.block_pattern)]] for i in range(self.n_layers))
+
+    def where(self, i: int) -> str:
+        """Where the config states the block of layer `i`."""
+        if self.block_pattern is not None:
+            return f"blocks.{self.block_pattern[i % len(self.block_pattern)]}"
+        return "block" if self._block_configs is None else f"block_configs[{i}]"
 
     def get_block_config(self, i: int) -> BlockConfig:
         """The config of layer `i`, counted from 0; negative numbers count from the end."""
         if not -self.n_layers <= i < self.n_layers:
             raise ConfigError(f"layer {i} of a model with n_layers={self.n_layers}; layers count from 0")
-        return self.block if self.block_configs is None else self.block_configs[i]
+        blocks = self.block_configs
+        return self.block if blocks is None else blocks[i]
+
+
+def _model_config(values: Mapping[str, Any]) -> ModelConfig:
+    return ModelConfig(**values)

@@ -1,10 +1,13 @@
 """Architectures by name: a factory's arguments, checked before it is called."""
 
+import functools
 import inspect
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar, get_args
 
-from lmx_core.config import ModelConfig, type_problem
+import attrs
+
+from lmx_core.config import BlockConfig, ComponentSpec, ModelConfig, as_spec, type_problem
 from lmx_core.errors import ComponentError, ConfigError, LmxError, did_you_mean, near_miss, report, told
 from lmx_core.registry import registry
 
@@ -21,14 +24,56 @@ def with_sizes(**sizes: Mapping[str, Any]) -> Callable[[F], F]:
     return add
 
 
+def varies(base: Callable[..., ModelConfig], *without: str, **defaults: Any) -> Callable[[F], F]:
+    """Let an architecture take another one's arguments as well, with other defaults, and without some of them.
+
+    They come as its `**numbers`, for it to hand on; those that it names itself it has instead.
+    """
+
+    def add(factory: F) -> F:
+        own, inherited = arguments(factory)[0], arguments(base)[0]
+        merged = {
+            key: each.replace(default=defaults.get(key, each.default))
+            for key, each in inherited.items()
+            if key not in without
+        } | own
+
+        @functools.wraps(factory)
+        def made(**numbers: Any) -> ModelConfig:
+            if unknown := [key for key in numbers if key not in merged]:
+                raise TypeError(f"{factory.__name__}() got an unexpected keyword argument {unknown[0]!r}")
+            return factory(**{**defaults, **numbers})
+
+        vars(made)["__signature__"] = inspect.Signature(list(merged.values()))
+        return made  # pyright: ignore[reportReturnType]
+
+    return add
+
+
+def patterned(config: ModelConfig, pattern: Sequence[str], **blocks: BlockConfig) -> ModelConfig:
+    """The model with these blocks in this order, over and over; a pattern of one kind alone makes that `block`."""
+    order = [pattern[i % len(pattern)] for i in range(config.n_layers)]
+    if len(set(order)) == 1:
+        return attrs.evolve(config, block=blocks[order[0]])
+    named = {name: block for name, block in blocks.items() if name in order}
+    return attrs.evolve(config, blocks=named, block_pattern=_period(order))
+
+
+def _period(order: list[str]) -> list[str]:
+    """The shortest pattern that gives this order when it is repeated."""
+    n = len(order)
+    return next(order[:size] for size in range(1, n + 1) if all(order[i] == order[i % size] for i in range(n)))
+
+
 def make_config(name: str, size: str | None = None, **numbers: Any) -> ModelConfig:
     """`make_config("llama", size="tiny", n_layers=4)`: an architecture by name, at one of its sizes, with changes.
 
     `ConfigError` for arguments that will not do, `ComponentError` for an architecture that makes no config of them.
     """
+    factory = registry("config").get(name)
+    numbers = with_specs(factory, numbers)
     if problems := argument_problems(name, size, numbers):
         raise ConfigError(report(f"the arguments of {name}", problems))
-    factory = registry("config").get(name)
     try:
         config: Any = factory(**{**(factory.sizes[size] if size else {}), **numbers})
     except LmxError:
@@ -86,6 +131,23 @@ def arguments(factory: Callable[..., Any]) -> tuple[dict[str, inspect.Parameter]
 def is_type(annotation: Any) -> bool:
     """Whether an argument's annotation says what may be given."""
     return annotation is not inspect.Parameter.empty and not isinstance(annotation, str)
+
+
+def with_specs(factory: Callable[..., Any], numbers: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments with components as specs, where the factory takes one and a file has its name or table."""
+    takes = {key for key, each in arguments(factory)[0].items() if _takes_spec(each.annotation)}
+    return {key: _as_spec(value) if key in takes else value for key, value in numbers.items()}
+
+
+def _takes_spec(annotation: Any) -> bool:
+    return annotation is ComponentSpec or ComponentSpec in get_args(annotation)
+
+
+def _as_spec(value: Any) -> Any:
+    if isinstance(value, Mapping) and isinstance(value.get("name"), str):
+        options: dict[str, Any] = dict(value)
+        return ComponentSpec(options.pop("name"), options)
+    return as_spec(value)
 
 
 def _unknown(key: str, name: str, parameters: Mapping[str, Any]) -> str:

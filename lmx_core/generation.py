@@ -1,4 +1,4 @@
-"""The one decode loop."""
+"""The one decode loop, of one prompt or of many."""
 
 from collections.abc import Container, Iterator, Sequence
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import mlx.core as mx
 from mlx.core import array
 
+from lmx_core.config import ComponentSpec, as_spec
 from lmx_core.errors import ConfigError
 from lmx_core.model import LanguageModel, evaluating
 from lmx_core.sampling import Sampling
@@ -36,18 +37,57 @@ def stream_generate(
     drawn, a stop token included, also where the stream was left early.
     """
     tokens = _checked(model, prompt)
-    rule = Sampling(**sampling)
+    seen = 0 if cache is None else max((layer.offset for layer in cache), default=0)
+    memories = None if cache is None else [cache]
+    loop = _Loop(model, Sampling(**sampling), [tokens], None if seed is None else [seed], memories)
+    steps = loop.steps(_room(model, seen + len(tokens), max_tokens), stop)
+    return (token for step in steps for _, token in step)
+
+
+def generate_batch(model: LanguageModel, prompts: Sequence[Sequence[int]], **settings: Any) -> list[list[int]]:
+    """The tokens that follow each of `prompts`; settings as in `stream_batch`."""
+    answers: list[list[int]] = [[] for _ in prompts]
+    for step in stream_batch(model, prompts, **settings):
+        for row, token in step:
+            answers[row].append(token)
+    return answers
+
+
+def stream_batch(
+    model: LanguageModel,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_tokens: int = 100,
+    stop: Container[int] = (),
+    seed: int | None = None,
+    cache: str | ComponentSpec | None = None,
+    **sampling: Any,
+) -> Iterator[list[tuple[int, int]]]:
+    """Prompts of any lengths continued together: for each step (row, token) of the rows that go on.
+
+    A row gets the tokens that it gets alone: row i those of `stream_generate` with the seed `seed + i`. One that reaches
+    `stop` leaves the batch, which is then smaller. `cache` is a kind of cache for `model.make_cache`, by name or with
+    options: `spec("quantised", bits=4)`.
+    """
+    if isinstance(prompts, str) or not prompts:
+        raise ConfigError(f"prompts={prompts!r:.40}: give a list of prompts, each a list of tokens")
+    rows = [_checked(model, prompt) for prompt in prompts]
+    seeds = None if seed is None else [seed + i for i in range(len(rows))]
+    loop = _Loop(model, Sampling(**sampling), rows, seeds, kind=as_spec(cache))
+    return loop.steps(_room(model, max(map(len, rows)), max_tokens), stop)
+
+
+def _room(model: LanguageModel, before: int, max_tokens: int) -> int:
+    """`max_tokens`, if so many can follow as many."""
     if max_tokens < 1:
         raise ConfigError(f"max_tokens={max_tokens}: it must be at least 1")
-    memory = model.make_cache() if cache is None else cache
     limit = model.longest()
-    seen = max((layer.offset for layer in memory), default=0)
-    if limit is not None and seen + len(tokens) + max_tokens - 1 > limit:
+    if limit is not None and before + max_tokens - 1 > limit:
         raise ConfigError(
-            f"{seen + len(tokens)} tokens and max_tokens={max_tokens} do not fit the model's max_seq_len={limit}; "
-            f"at most {max(limit + 1 - seen - len(tokens), 0)} can follow"
+            f"{before} tokens and max_tokens={max_tokens} do not fit the model's max_seq_len={limit}; "
+            f"at most {max(limit + 1 - before, 0)} can follow"
         )
-    return _decode(model, tokens, rule, max_tokens, stop, seed, memory)
+    return max_tokens
 
 
 def _checked(model: LanguageModel, prompt: Sequence[int]) -> list[int]:
@@ -62,52 +102,127 @@ def _checked(model: LanguageModel, prompt: Sequence[int]) -> list[int]:
     return tokens
 
 
-def _decode(
-    model: LanguageModel,
-    prompt: list[int],
-    rule: Sampling,
-    max_tokens: int,
-    stop: Container[int],
-    seed: int | None,
-    cache: Sequence[Any],
-) -> Iterator[int]:
-    key = None if seed is None else mx.random.key(seed)
-    seen = mx.zeros((1, model.config.vocab_size), mx.bool_)
-    if rule.repetition_penalty is not None:
-        seen[:, mx.array(prompt)] = True
+class _Loop:
+    """The rows of a batch that are being continued, one token a step."""
 
-    def draw(tokens: array) -> array:
-        nonlocal key
-        with evaluating(model):
-            logits, _ = model(tokens, cache=cache)
+    def __init__(
+        self,
+        model: LanguageModel,
+        rule: Sampling,
+        prompts: list[list[int]],
+        seeds: list[int] | None,
+        caches: list[Sequence[Any]] | None = None,
+        kind: ComponentSpec | None = None,
+    ) -> None:
+        """`caches` are somebody's own, to be continued; otherwise they are made, of a `kind`."""
+        self.model, self.rule, self.texts = model, rule, [list(prompt) for prompt in prompts]
+        self.caches, self.kind = caches, kind
+        self.horizons = set[int]() if caches else model.horizons()
+        self.rows = list(range(len(prompts)))
+        self.keys = None if seeds is None else mx.stack([mx.random.key(seed) for seed in seeds])
+        self.seen = mx.zeros((len(prompts), model.config.vocab_size), mx.bool_)
+        self.marks_seen = rule.repetition_penalty is not None
+        if self.marks_seen:
+            for row, prompt in enumerate(self.texts):
+                self.seen[row, mx.array(prompt)] = True
+
+    def steps(self, max_tokens: int, stop: Container[int]) -> Iterator[list[tuple[int, int]]]:
+        logits, cache = self.prefilled(self.texts, self.caches)
+        token = following = self.draw(logits)
+        for left in range(max_tokens - 1, -1, -1):
+            before, marks = cache, [memory.checkpoint() for memory in cache]
+            if left:  # the next one is on its way while this one is read
+                logits, cache = self.fed(token, cache)
+                following = self.draw(logits)
+            drawn: Any = token.tolist()
+            for text, each in zip(self.texts, drawn, strict=True):
+                text.append(each)
+            going = [i for i, each in enumerate(drawn) if each not in stop]
+            read_on = False
+            try:
+                if not going:
+                    return
+                yield [(self.rows[i], drawn[i]) for i in going]
+                read_on = True
+            finally:
+                if not read_on:  # the token that was fed ahead is taken back
+                    for memory, mark in zip(before, marks, strict=True):
+                        memory.restore(mark)
+            if left:
+                token = following if len(going) == len(self.rows) else self.left(going, cache, following)
+
+    def fed(self, token: array, cache: Sequence[Any]) -> tuple[array, Sequence[Any]]:
+        """Logits after one more token a row. Where that places all before it in another way, it is read again."""
+        if not any(len(text) in self.horizons for text in self.texts):
+            return self.logits(token[:, None], cache), cache
+        tokens: Any = token.tolist()
+        return self.prefilled([[*text, each] for text, each in zip(self.texts, tokens, strict=True)])
+
+    def make_caches(self, texts: list[list[int]]) -> list[Sequence[Any]]:
+        """One for all rows, padded for them, or, of a kind that takes no padding, one for each."""
+        name, options = (None, {}) if self.kind is None else (self.kind.name, self.kind.thawed())
+        lengths = [len(text) for text in texts]
+        if len(lengths) == 1 or all(hasattr(memory, "pad") for memory in self.model.make_cache(name, **options)):
+            padding = [max(lengths) - length for length in lengths]
+            padded = {"padding": padding} if any(padding) else {}
+            return [self.model.make_cache(name, length=lengths, **padded, **options)]
+        return [self.model.make_cache(name, length=[length], **options) for length in lengths]
+
+    def prefilled(
+        self, texts: list[list[int]], caches: list[Sequence[Any]] | None = None
+    ) -> tuple[array, Sequence[Any]]:
+        """Logits after these tokens, and what the model then remembers of them."""
+        caches = caches or self.make_caches(texts)
+        if len(caches) == 1:
+            longest = max(map(len, texts))
+            filled = [[0] * (longest - len(text)) + text for text in texts]
+            return self.prefill(mx.array(filled), caches[0]), caches[0]
+        logits = [self.prefill(mx.array([text]), cache) for text, cache in zip(texts, caches, strict=True)]
+        first, *others = caches
+        for cache in others:
+            for memory, other in zip(first, cache, strict=True):
+                joined(memory, other)
+        return mx.concatenate(logits), first
+
+    def prefill(self, tokens: array, cache: Sequence[Any]) -> array:
+        last = (tokens.shape[1] - 1) // PREFILL * PREFILL
+        for start in range(0, last, PREFILL):
+            with evaluating(self.model):
+                self.model.hidden(tokens[:, start : start + PREFILL], cache)
+            mx.eval([memory.state for memory in cache])
+        return self.logits(tokens[:, last:], cache)
+
+    def logits(self, tokens: array, cache: Sequence[Any]) -> array:
+        with evaluating(self.model):
+            return self.model(tokens, cache=cache, last_only=True)[0][:, -1]
+
+    def draw(self, logits: array) -> array:
         now = None
-        if key is not None:
-            key, now = mx.random.split(key)
-        drawn = rule.draw(logits[:, -1], seen, now)
-        if rule.repetition_penalty is not None:
-            seen[:, drawn] = True
+        if self.keys is not None:
+            both = mx.vmap(mx.random.split)(self.keys)
+            self.keys, now = both[:, 0], both[:, 1]
+        drawn = self.rule.draw(logits, self.seen, now)
+        if self.marks_seen:
+            self.seen[mx.arange(len(self.rows)), drawn] = True
         mx.async_eval(drawn)
         return drawn
 
-    *chunks, last = (prompt[i : i + PREFILL] for i in range(0, len(prompt), PREFILL))
-    for chunk in chunks:
-        with evaluating(model):
-            model(mx.array([chunk]), cache=cache)
-        mx.eval([memory.state for memory in cache])
-    token = draw(mx.array([last]))
-    for left in range(max_tokens - 1, -1, -1):
-        marks = [memory.checkpoint() for memory in cache]
-        following = draw(token[:, None]) if left else None  # runs while this token is read
-        drawn: Any = token.item()
-        read_on = False
-        try:
-            if drawn in stop:
-                return
-            yield drawn
-            read_on = True
-        finally:
-            if not read_on:  # the token that was fed ahead is taken back
-                for memory, mark in zip(cache, marks, strict=True):
-                    memory.restore(mark)
-        if following is not None:
-            token = following
+    def left(self, going: list[int], cache: Sequence[Any], following: array) -> array:
+        """What was drawn for the rows that go on, once the others are gone."""
+        for memory in cache:
+            memory.filter(going)
+        index = mx.array(going)
+        self.rows, self.texts = [self.rows[i] for i in going], [self.texts[i] for i in going]
+        self.keys = None if self.keys is None else self.keys[index]
+        self.seen = self.seen[index]
+        return following[index]
+
+
+def joined(memory: Any, other: Any) -> None:
+    """Take the rows of another memory in; `ConfigError` where memories of that kind cannot."""
+    if not hasattr(memory, "extend"):
+        raise ConfigError(
+            f"a {type(memory).__name__} cannot join a batch: it has no extend(other) and filter(rows). "
+            "Generate for one prompt at a time."
+        )
+    memory.extend(other)

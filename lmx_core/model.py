@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from math import prod
 from typing import Any
 
+import mlx.core as mx
 from mlx import nn
 from mlx.core import array
 from mlx.utils import tree_flatten
@@ -12,7 +13,7 @@ from mlx.utils import tree_flatten
 from lmx_core import hooks
 from lmx_core.block import ConfigurableBlock
 from lmx_core.components.embedding import Embedding
-from lmx_core.components.masks import CAUSAL
+from lmx_core.components.masks import CAUSAL, Mask, padded
 from lmx_core.config import BlockConfig, ModelConfig
 from lmx_core.construct import build, filled
 from lmx_core.errors import ConfigError
@@ -32,15 +33,23 @@ class LanguageModel(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.embed = Embedding(config.vocab_size, config.block.d_model)
+        width = config.embedding_dim or config.block.d_model
+        self.embed = Embedding(config.vocab_size, width)
+        if width != config.block.d_model:
+            self.project_in = nn.Linear(width, config.block.d_model, bias=False)
+            self.project_out = nn.Linear(config.block.d_model, width, bias=False)
+        if config.embedding_norm is not None:
+            self.embedding_norm = build("norm", config.embedding_norm, config.block)
         self.dropout = nn.Dropout(config.block.dropout)
         shared: list[tuple[Any, Any]] = []
         self.layers = [self._layer(i, shared) for i in range(config.n_layers)]
         self.positions = [position for _, position in shared]
-        if not self.layers[-1].layout.normalised:
-            self.norm = build("norm", config.block.norm, config.block)
+        if config.final_norm is not None or not self.layers[-1].layout.normalised:
+            self.norm = build("norm", config.final_norm or config.block.norm, config.block)
         if not config.tie_embeddings:
-            self.head = nn.Linear(config.block.d_model, config.vocab_size, bias=False)
+            self.head = nn.Linear(width, config.vocab_size, bias=config.head_bias)
+        elif config.head_bias:
+            self.head_bias = mx.zeros((config.vocab_size,))
         hooks.model_built(self)
 
     def _layer(self, i: int, shared: list[tuple[Any, Any]]) -> ConfigurableBlock:
@@ -53,36 +62,114 @@ class LanguageModel(nn.Module):
                 shared.append((key, *found))
             return ConfigurableBlock(block, found[0])
         except ConfigError as error:
-            where = "model.block" if self.config.block_configs is None else f"model.block_configs[{i}]"
-            raise ConfigError(f"{where}: {error}") from None
+            raise ConfigError(f"model.{self.config.where(i)}: {error}") from None
 
     def __call__(
-        self, tokens: Int[array, "B L"], cache: Sequence[Any] | None = None
-    ) -> tuple[Float[array, "B L V"], Sequence[Any] | None]:
-        """Logits for the token after each; with `cache=model.make_cache()` tokens continue what it holds."""
+        self,
+        tokens: Int[array, "B L"] | None = None,
+        cache: Sequence[Any] | None = None,
+        *,
+        embeddings: Float[array, "B L D"] | None = None,
+        last_only: bool = False,
+    ) -> tuple[Float[array, "B L2 V"], Sequence[Any] | None]:
+        """Logits for the token after each; with `cache=model.make_cache()` tokens continue what it holds.
+
+        `embeddings` stand in place of tokens, as `model.embed_tokens(tokens)` gives them. With `last_only` the logits are
+        those of the last position, (B, 1, V): a prompt needs no others.
+        """
+        hidden, kept = self.hidden(tokens, cache, embeddings=embeddings)
+        return self.logits(hidden[:, -1:] if last_only else hidden), kept
+
+    def hidden(
+        self,
+        tokens: Int[array, "B L"] | None = None,
+        cache: Sequence[Any] | None = None,
+        *,
+        embeddings: Float[array, "B L D"] | None = None,
+        return_all: bool = False,
+    ) -> tuple[Any, Sequence[Any] | None]:
+        """What the head reads, (B, L, D), and the cache.
+
+        With `return_all` a list instead: the stream before the first block and after each one, and last what the head reads.
+        """
+        if (tokens is None) == (embeddings is None):
+            raise ConfigError("a model reads tokens or embeddings in place of them. Give one of the two.")
         caches = [None] * len(self.layers) if cache is None else cache
-        offset = next((layer.offset for layer in caches if layer is not None), 0)
-        x = self.embed(tokens)
+        if len(caches) != len(self.layers):
+            raise ConfigError(f"a cache for {len(caches)} layers was given to a model of {len(self.layers)}")
+        x: Any = self.embed_tokens(tokens) if embeddings is None else embeddings
+        first = next((layer for layer in caches if layer is not None), None)
+        offset = 0 if first is None else first.offset
         for position in self.positions:
             x = position.embed(x, offset)
         x = self.dropout(x)
-        mask = CAUSAL if tokens.shape[1] > 1 else None  # one token sees all that is there
-        kept = []
+        mask = _mask(x.shape[1], first)
+        kept: list[Any] = []
+        states = [x]
         for layer, memory in zip(self.layers, caches, strict=True):
             x, memory = layer(x, mask, memory)
             kept.append(memory)
+            states.append(x)
         if "norm" in self:
-            x = self.norm(x)
-        return self.head(x) if "head" in self else self.embed.as_linear(x), None if cache is None else kept
+            states[-1] = x = self.norm(x)
+        return states if return_all else x, None if cache is None else kept
 
-    def make_cache(self) -> list[Any]:
-        """An empty memory for each layer."""
-        return [layer.make_cache() for layer in self.layers]
+    def embed_tokens(self, tokens: Int[array, "B L"]) -> Float[array, "B L D"]:
+        """The embeddings of tokens as the first block reads them, positions aside."""
+        x = self.embed(tokens)
+        if "project_in" in self:
+            x = self.project_in(x)
+        if self.config.embedding_multiplier != 1:
+            x = x * self.config.embedding_multiplier
+        return self.embedding_norm(x) if "embedding_norm" in self else x
+
+    def logits(self, hidden: Float[array, "B L D"]) -> Float[array, "B L V"]:
+        """Of the token after each position, from what `hidden` returns."""
+        x = self.project_out(hidden) if "project_out" in self else hidden
+        logits = self.head(x) if "head" in self else self.embed.as_linear(x)
+        if "head_bias" in self:
+            logits = logits + self.head_bias
+        if self.config.logit_multiplier != 1:
+            logits = logits * self.config.logit_multiplier
+        cap = self.config.logit_softcap
+        return logits if cap is None else cap * mx.tanh(logits / cap)
+
+    def make_cache(
+        self,
+        kind: str | None = None,
+        *,
+        padding: Sequence[int] | None = None,
+        length: Sequence[int] | None = None,
+        **options: Any,
+    ) -> list[Any]:
+        """An empty memory for each layer.
+
+        `kind` is a cache by name, with its options: `make_cache("quantised", bits=4)`, `make_cache("rotating",
+        max_size=1024, keep=4)`. Layers whose memory holds no keys (recurrent ones) keep their own. `padding` says by how
+        much each row of a batch is filled up, at its beginning; `length`, how many tokens each row will have, matters to
+        positions that depend on it (`dynamic` and `longrope` scaling) when a prompt is read in parts.
+        """
+        caches = [layer.make_cache(kind, **options) for layer in self.layers]
+        for layer, memory in zip(self.layers, caches, strict=True) if padding is not None else ():
+            if not hasattr(memory, "pad"):
+                raise ConfigError(
+                    f"attention {layer.config.attention.name!r} remembers in a {type(memory).__name__}, which takes no "
+                    "padding. Give it rows of one length, and join them afterwards (generate_batch does)."
+                )
+            memory.pad(padding)
+        for memory in caches if length is not None else ():
+            if hasattr(memory, "expect"):
+                memory.expect(length)
+        return caches
 
     def longest(self) -> int | None:
         """The most tokens that its positions can place, or None where there is no limit."""
         limits = [getattr(position, "limit", None) for position in self.positions]
         return min((limit for limit in limits if limit is not None), default=None)
+
+    def horizons(self) -> set[int]:
+        """Lengths beyond which its positions place all that came before in another way."""
+        return {position.horizon for position in self.positions if getattr(position, "horizon", None) is not None}
 
     def room_after(self, prompt: int, wanted: int) -> int:
         """How many of the wanted tokens can follow a prompt of so many; at least 1, which says what is wrong."""
@@ -116,6 +203,14 @@ def flat_parameters(model: nn.Module) -> dict[str, array]:
 def parameter_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
     """The shape of every parameter by its path."""
     return {path: tuple(weight.shape) for path, weight in flat_parameters(model).items()}
+
+
+def _mask(length: int, cache: Any) -> Mask:
+    """Causal, where it makes a difference; in a batch whose rows are padded, none sees its padding."""
+    padding = getattr(cache, "padding", None)
+    if padding is not None:
+        return padded(length, cache.columns, padding)
+    return CAUSAL if length > 1 else None  # one token sees all that is there
 
 
 def _position_key(block: BlockConfig) -> Any:

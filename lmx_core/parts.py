@@ -1,6 +1,6 @@
 """Every component that a config names, those within the options of others included."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import attrs
@@ -63,6 +63,10 @@ def _changed(kind: str | None, value: Any, change: Change) -> Any:
         items: Any = value
         new = [_changed(kind, item, change) for item in items]
         return type(items)(new) if any(a is not b for a, b in zip(new, items, strict=True)) else items
+    if isinstance(value, Mapping):
+        table: Any = value
+        named = {key: _changed(kind, item, change) for key, item in table.items()}
+        return named if any(named[key] is not item for key, item in table.items()) else table
     return rewritten(value, change) if attrs.has(type(value)) else value
 
 

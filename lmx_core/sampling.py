@@ -71,8 +71,13 @@ class Sampling:
         return logits
 
     def draw(
-        self, logits: Float[array, "B V"], seen: Bool[array, "B V"] | None = None, key: array | None = None
+        self, logits: Float[array, "B V"], seen: Bool[array, "B V"] | None = None, key: Int[array, "*B 2"] | None = None
     ) -> Int[array, "B"]:
-        """One token a row."""
+        """One token a row; of a key for each row, (B, 2), each row's own chance."""
         logits = self.filtered(logits.astype(mx.float32), seen)
-        return mx.argmax(logits, axis=-1) if self.temperature == 0 else mx.random.categorical(logits, key=key)
+        if self.temperature == 0:
+            return mx.argmax(logits, axis=-1)
+        if key is None or key.ndim == 1:
+            return mx.random.categorical(logits, key=key)
+        rows = [mx.random.categorical(logits[i : i + 1], key=key[i]) for i in range(len(logits))]  # vmap draws others
+        return rows[0] if len(rows) == 1 else mx.concatenate(rows)

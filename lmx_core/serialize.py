@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 import attrs
 import cattrs
 
-from lmx_core.config import ComponentSpec, Field, ModelConfig, as_spec, field_problem, type_problem
+from lmx_core.config import BlockConfig, ComponentSpec, Field, ModelConfig, as_spec, field_problem, type_problem
 from lmx_core.errors import ConfigError, LmxError, ReportError, near_miss, report
 from lmx_core.exactly import NONE, Problems, collecting, exact_converter
-from lmx_core.factories import argument_problems, make_config
+from lmx_core.factories import argument_problems, make_config, with_specs
 from lmx_core.registry import registry
 
 T = TypeVar("T")
@@ -119,7 +119,9 @@ def _converter(installed: bool) -> cattrs.Converter:
     converter = exact_converter()
     converter.register_structure_hook_factory(attrs.has, lambda cls: _record(converter, cls, installed))
     as_fields = _record(converter, ModelConfig, installed)
-    converter.register_structure_hook(ModelConfig, lambda data, _: _from_factory(data) or as_fields(data, _))
+    converter.register_structure_hook(
+        ModelConfig, lambda data, _: _from_factory(data) or as_fields(_inherited(converter, data), _)
+    )
     converter.register_structure_hook(ComponentSpec, lambda data, _: _component(data))
     return converter
 
@@ -135,11 +137,25 @@ def _component(data: Any) -> ComponentSpec:
     return ComponentSpec(options.pop("name"), options)
 
 
+def _inherited(converter: cattrs.Converter, data: Any) -> Any:
+    """The table of a model with its named blocks written out: each says only what differs from `block`."""
+    blocks = data.get("blocks") if isinstance(data, Mapping) else None
+    if not isinstance(blocks, Mapping):
+        return data
+    try:
+        common = plain(converter.structure(data.get("block", {}), BlockConfig))
+    except (Problems, LmxError):  # which are told once, where they are
+        common = {}
+    whole = {name: {**common, **block} if isinstance(block, Mapping) else block for name, block in blocks.items()}
+    return {**data, "blocks": whole}
+
+
 def _from_factory(data: Any) -> ModelConfig | None:
     """The model of a table with a `factory`: its other keys are the factory's arguments."""
     if not isinstance(data, Mapping) or "factory" not in data:
         return None
     name, size, numbers = _parted(**data)
+    numbers = with_specs(registry("config").get(name), numbers)
     if problems := argument_problems(name, size, numbers):
         raise Problems(*problems)
     try:

@@ -1,7 +1,11 @@
 """LLaMA."""
 
-from lmx_core.config import BlockConfig, ModelConfig
+from lmx_core.config import BlockConfig, ComponentSpec, ModelConfig, spec
 from lmx_core.factories import with_sizes
+
+LLAMA3 = {"vocab_size": 128_256, "d_ff": 14_336, "max_seq_len": 8192, "rope_theta": 500_000.0}
+LONG = {"max_seq_len": 131_072, "rope_scaling": spec("llama3", factor=8.0)}
+SMALL = {**LLAMA3, "max_seq_len": 131_072, "rope_scaling": spec("llama3", factor=32.0), "tie_embeddings": True}
 
 
 @with_sizes(
@@ -14,9 +18,16 @@ from lmx_core.factories import with_sizes
         "d_ff": 128,
         "max_seq_len": 256,
     },
+    **{"1-7b": {"n_kv_heads": 32, "max_seq_len": 2048, "norm_eps": 1e-6}},
     **{"7b": {"n_kv_heads": 32}},
     **{"13b": {"d_model": 5120, "n_heads": 40, "n_kv_heads": 40, "n_layers": 40, "d_ff": 13_824}},
     **{"70b": {"d_model": 8192, "n_heads": 64, "n_layers": 80, "d_ff": 28_672}},
+    **{"3-8b": LLAMA3},
+    **{"3-70b": {**LLAMA3, "d_model": 8192, "n_heads": 64, "n_layers": 80, "d_ff": 28_672}},
+    **{"3.1-8b": {**LLAMA3, **LONG}},
+    **{"3.1-405b": {**LLAMA3, **LONG, "d_model": 16_384, "n_heads": 128, "n_layers": 126, "d_ff": 53_248}},
+    **{"3.2-1b": {**SMALL, "d_model": 2048, "n_layers": 16, "d_ff": 8192}},
+    **{"3.2-3b": {**SMALL, "d_model": 3072, "n_heads": 24, "n_layers": 28, "d_ff": 8192}},
 )
 def llama_config(
     *,
@@ -24,25 +35,33 @@ def llama_config(
     d_model: int = 4096,
     n_heads: int = 32,
     n_kv_heads: int = 8,
+    head_dim: int | None = None,
     n_layers: int = 32,
     d_ff: int = 11_008,
     max_seq_len: int = 4096,
     rope_theta: float = 10_000.0,
+    rope_scaling: ComponentSpec | None = None,
+    norm_eps: float = 1e-5,
+    attention_bias: bool = False,
+    ffn_bias: bool = False,
     tie_embeddings: bool = False,
     dropout: float = 0.0,
 ) -> ModelConfig:
-    """LLaMA (arXiv:2302.13971), with the grouped-query attention of its second edition (arXiv:2307.09288)."""
+    """LLaMA (arXiv:2302.13971), with the grouped-query attention of its second edition (arXiv:2307.09288) and the long
+    rope of its third (arXiv:2407.21783)."""
     block = BlockConfig(
-        attention="gqa",
-        ffn="gated",
+        attention=spec("gqa", qkv_bias=True, o_bias=True) if attention_bias else "gqa",
+        ffn=spec("gated", bias=True) if ffn_bias else "gated",
         norm="rms_norm",
-        position="rope",
+        position="rope" if rope_scaling is None else spec("rope", scaling=rope_scaling),
         d_model=d_model,
         n_heads=n_heads,
         n_kv_heads=n_kv_heads,
+        head_dim=head_dim,
         d_ff=d_ff,
         max_seq_len=max_seq_len,
         rope_theta=rope_theta,
+        norm_eps=norm_eps,
         bias=False,
         dropout=dropout,
     )

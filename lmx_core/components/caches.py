@@ -1,101 +1,411 @@
-"""What a layer remembers between calls."""
+"""What a layer remembers between calls, for one sequence or for a batch of them that differ in length.
 
+Rows of a batch end together: shorter ones begin with `padding`. `columns` counts the tokens of the longest row.
+"""
+
+import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
+import attrs
 import mlx.core as mx
+from attrs import validators
 from mlx.core import array
 
+from lmx_core.components.masks import ALL, Scope, some_tokens
+from lmx_core.config import exact_types
+from lmx_core.errors import ConfigError
 from lmx_core.shapes import Float
 
 STEP = 256
 """Tokens by which a buffer grows, so that appending one token copies nothing most of the time."""
 
+R = TypeVar("R", bound="Rows")
+Parts = tuple[array, ...]
+"""Arrays (B, K, T, ...) that stand for keys or for values together: one, or three of a quantised tensor."""
 
-class _Counted:
+
+class Rows:
+    """How many tokens the rows of a batch have seen, and which rows there are. A cache of any kind can start from it."""
+
+    def __init__(self, scope: Scope = ALL) -> None:
+        self.columns = 0
+        self.padding: tuple[int, ...] | None = None
+        """Of each row; None where no row has any."""
+        self.length: Sequence[int] | None = None
+        """How long each row will be, or all of them, where that was said: rotations that depend on it ask."""
+
+    @property
+    def offset(self) -> int | array:
+        """Tokens seen: an int, or (B,) where rows differ."""
+        return self.columns if self.padding is None else mx.array([self.columns - pad for pad in self.padding])
+
+    def pad(self, padding: Sequence[int]) -> None:
+        """Let each row of the batch that comes begin with so much padding; only while the cache is empty."""
+        if self.columns:
+            raise ConfigError(f"padding goes before the first token, but the cache has seen {self.columns}")
+        self.padding = tuple(padding) if any(padding) else None
+
+    def expect(self, length: Sequence[int]) -> None:
+        """Rows will be at least so long, one number for all or one for each: for a prompt that is read in parts."""
+        self.length = tuple(length)
+
+    def filter(self, rows: Sequence[int]) -> None:
+        """Go on with these rows alone, in this order; a row may be named more than once."""
+        self.length = None
+        if self.padding is not None:
+            chosen = [self.padding[row] for row in rows]
+            self._shift(min(chosen))
+            self.padding = tuple(pad - min(chosen) for pad in chosen) if any(c != chosen[0] for c in chosen) else None
+        self._choose(rows)
+
+    def extract(self: R, row: int) -> R:
+        """One row as a cache of its own."""
+        one = self.copy()
+        one.filter([row])
+        return one
+
+    def extend(self: R, other: R) -> None:
+        """Take the rows of another cache in, after one's own; the longest row is padded by nothing."""
+        ours, theirs = (
+            (type(each), getattr(each, "scope", ALL), getattr(each, "options", None)) for each in (self, other)
+        )
+        if ours != theirs:
+            raise ConfigError(
+                f"a cache takes in the rows of its like: {_described(ours)} cannot hold {_described(theirs)}"
+            )
+        if not (self.columns and other.columns):
+            raise ConfigError("an empty cache has no rows yet; give it its first tokens before it is extended")
+        self.length = None
+        columns = max(self.columns, other.columns)
+        padding = [columns - each.columns + pad for each in (self, other) for pad in each.paddings()]
+        self._join(other, columns)
+        self.columns, self.padding = columns, tuple(padding) if any(padding) else None
+
+    def copy(self: R) -> R:
+        """The same memory, which goes on by itself."""
+        return copy.copy(self)
+
+    def paddings(self) -> Sequence[int]:
+        """One number a row."""
+        return self.padding if self.padding is not None else [0] * self._size()
+
+    def _size(self) -> int:
+        """Rows, where none has padding."""
+        return 1
+
+    def _choose(self, rows: Sequence[int]) -> None:
+        """Keep these rows of the arrays."""
+
+    def _join(self, other: Any, columns: int) -> None:
+        """Add the arrays of another cache of this kind, both padded to so many columns."""
+
+    def _shift(self, n: int) -> None:
+        """The first n columns are padding in every row, and go."""
+        self.columns -= n
+
+
+def _described(kind: tuple[Any, ...]) -> str:
+    cls, *numbers = kind
+    return f"a {cls.__name__}({', '.join(str(each) for each in numbers if each not in (ALL, None))})"
+
+
+class _Trimmable(Rows):
     """What a cache does whose tokens lie in a row: to forget the last ones is to count fewer."""
-
-    offset: int = 0
 
     def is_trimmable(self) -> bool:
         return True
 
     def trim(self, n: int) -> int:
-        """Forget the last n tokens (at most all); returns how many."""
-        n = min(n, self.offset)
-        self.offset -= n
+        """Forget the last n tokens (at most all of the shortest row); returns how many."""
+        n = min(n, self.columns - max(self.padding or (0,)))
+        while not self._reaches(self.columns - n):
+            n -= 1
+        self.columns -= n
         return n
 
-    def checkpoint(self) -> int:
-        """A mark to `restore`, good until something before it is trimmed away. Costs nothing."""
-        return self.offset
-
-    def restore(self, mark: int) -> None:
-        self.offset = mark
+    def _reaches(self, columns: int) -> bool:
+        """Whether it still holds what the token after so many columns looks at."""
+        return True
 
 
-class KVCache(_Counted):
-    """All keys and values so far, `2 * n_kv_heads * head_dim` numbers a token.
-
-    It quacks like mlx-lm's cache of the same name, so that each library's tools drive the other's models.
-    """
-
-    def __init__(self) -> None:
-        self.keys: array | None = None
-        self.values: array | None = None
-
-    def update_and_fetch(
-        self, keys: Float[array, "B K L E"], values: Float[array, "B K L E2"]
-    ) -> tuple[Float[array, "B K S E"], Float[array, "B K S E2"]]:
-        """Append L tokens; all S = offset + L of them."""
-        start, self.offset = self.offset, self.offset + keys.shape[2]
-        self.keys = _with_room(self.keys, keys, start, self.offset)
-        self.values = _with_room(self.values, values, start, self.offset)
-        self.keys[..., start : self.offset, :] = keys
-        self.values[..., start : self.offset, :] = values
-        return self.keys[..., : self.offset, :], self.values[..., : self.offset, :]
-
-    @property
-    def state(self) -> Sequence[array]:
-        if self.keys is None or self.values is None:
-            return []
-        return [self.keys[..., : self.offset, :], self.values[..., : self.offset, :]]
-
-    @state.setter
-    def state(self, arrays: Sequence[array]) -> None:
-        # Copies: buffers are written in place, and another cache may be given the same arrays.
-        self.keys, self.values = (mx.array(arrays[0]), mx.array(arrays[1])) if arrays else (None, None)
-        self.offset = 0 if self.keys is None else self.keys.shape[2]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the buffers, their unused room included."""
-        return sum(buffer.nbytes for buffer in (self.keys, self.values) if buffer is not None)
-
-
-class TokenCount(_Counted):
+class TokenCount(_Trimmable):
     """The memory of a layer whose mixer keeps none: how many tokens came, for the positions of the next ones."""
 
+    def __init__(self, scope: Scope = ALL) -> None:
+        super().__init__()
+        self._rows = 1
+
+    def count(self, rows: int, n: int) -> None:
+        self._rows, self.columns = rows, self.columns + n
+
+    def checkpoint(self) -> Any:
+        """A mark to `restore`. Costs nothing."""
+        return self.columns, self.padding, self._rows
+
+    def restore(self, mark: Any) -> None:
+        self.columns, self.padding, self._rows = mark
+
     @property
     def state(self) -> Sequence[array]:
-        return [mx.array(self.offset)]
+        return [mx.array([self._rows, self.columns, *(self.padding or ())])]
 
     @state.setter
     def state(self, arrays: Sequence[array]) -> None:
-        offset: Any = arrays[0].item()
-        self.offset = offset
+        numbers: Any = arrays[0].tolist()
+        self._rows, self.columns, self.padding = numbers[0], numbers[1], tuple(numbers[2:]) or None
 
     @property
     def nbytes(self) -> int:
         return self.state[0].nbytes
 
+    def _size(self) -> int:
+        return self._rows
 
-def _with_room(buffer: array | None, new: array, start: int, end: int) -> array:
-    """The buffer, or a longer one with the first `start` tokens in it, when `end` tokens do not fit."""
-    if buffer is not None and end <= buffer.shape[2]:
-        return buffer
-    batch, heads, _, width = new.shape
-    room = mx.zeros((batch, heads, -(-end // STEP) * STEP, width), new.dtype)
-    if buffer is not None:
-        room[..., :start, :] = buffer[..., :start, :]
-    return room
+    def _choose(self, rows: Sequence[int]) -> None:
+        self._rows = len(rows)
+
+    def _join(self, other: "TokenCount", columns: int) -> None:
+        self._rows += other._rows
+
+
+@attrs.define
+class _Buffer:
+    """Keys and values of the columns from `start` on, with room for more. A mark holds it: it is never rewritten before
+    what the mark has seen.
+    """
+
+    parts: Parts = ()
+    start: int = 0
+    room: int = 0
+    kept: Parts = ()
+    """The first columns, once the buffer no longer starts with them."""
+
+    def cut(self, start: int, end: int) -> Parts:
+        return tuple(part[:, :, start - self.start : end - self.start] for part in self.parts)
+
+
+class KVCache(_Trimmable):
+    """All keys and values that its layer can still look at: `2 * n_kv_heads * head_dim` numbers a token.
+
+    Tokens lie in their order. Where a scope ends a token's use, the buffer moves on now and then: a window of w tokens
+    takes up to `w + STEP` of them. It quacks like mlx-lm's cache of the same name, so that each library's tools drive the
+    other's models.
+    """
+
+    def __init__(self, scope: Scope = ALL) -> None:
+        super().__init__()
+        self.scope = scope
+        self.fetched = (0, 0)
+        """Of the keys returned last: how many first columns, and from which column on all of them."""
+        self._buffer = _Buffer()
+
+    def update_and_fetch(
+        self, keys: Float[array, "B K L E"], values: Float[array, "B K L E2"]
+    ) -> tuple[Float[array, "B K S E"], Float[array, "B K S E2"]]:
+        """Append L tokens; those of all so far that one of them can look at."""
+        before, self.columns = self.columns, self.columns + keys.shape[2]
+        first = self._first(before)
+        new = (*self.encode(keys), *self.encode(values))
+        if not self._buffer.parts or self.columns - self._buffer.start > self._buffer.room:
+            self._buffer = self._moved(new, before, first)
+        buffer = self._buffer
+        for part, piece in zip(buffer.parts, new, strict=True):
+            part[:, :, before - buffer.start : self.columns - buffer.start] = piece
+        found = self._fetched(first)
+        half = len(found) // 2
+        return self.decode(found[:half], keys.shape[-1]), self.decode(found[half:], values.shape[-1])
+
+    def encode(self, x: Float[array, "B K L E"]) -> Parts:
+        """How a tensor is held."""
+        return (x,)
+
+    def decode(self, parts: Parts, width: int) -> Float[array, "B K S E"]:
+        return parts[0]
+
+    def _first(self, columns: int) -> int:
+        """The first column that a token after so many can look at, in any row; kept ones aside."""
+        first = min(self.scope.first(max(columns - pad, 0)) + pad for pad in self.padding or (0,))
+        return 0 if first <= self._keep() else first
+
+    def _keep(self) -> int:
+        """The columns in which the kept tokens of all rows lie."""
+        return self.scope.keep and self.scope.keep + max(self.padding or (0,))
+
+    def _fetched(self, first: int) -> Parts:
+        buffer, keep = self._buffer, self._keep() if first else 0
+        self.fetched = keep, first
+        recent = buffer.cut(first, self.columns)
+        if not keep:
+            return recent
+        oldest = buffer.cut(0, keep) if buffer.start == 0 else [part[:, :, :keep] for part in buffer.kept]
+        return tuple(mx.concatenate(pair, axis=2) for pair in zip(oldest, recent, strict=True))
+
+    def _moved(self, like: Parts, before: int, first: int) -> _Buffer:
+        """A buffer with room for all tokens so far, without those that no one will look at."""
+        old = self._buffer
+        bounded = self.scope.window is not None or self.scope.chunk is not None
+        room = -(-(self.columns - first) // STEP) * STEP + (STEP if bounded and first else 0)
+        parts = tuple(mx.zeros((*part.shape[:2], room, *part.shape[3:]), part.dtype) for part in like)
+        if old.parts:
+            for part, piece in zip(parts, old.cut(first, before), strict=True):
+                part[:, :, : before - first] = piece
+        kept: Parts = ()
+        if first and (keep := self._keep()):
+            kept = old.kept if old.start else tuple(mx.array(part) for part in old.cut(0, keep))
+        return _Buffer(parts, first, room, kept)
+
+    def is_trimmable(self) -> bool:
+        """Whether all tokens can be taken back: not once some are gone for good."""
+        return self._buffer.start == 0
+
+    def _reaches(self, columns: int) -> bool:
+        return self._buffer.start == 0 or self._first(columns) >= self._buffer.start
+
+    def checkpoint(self) -> Any:
+        """A mark to `restore`, good until something before it is trimmed away. Costs nothing until then."""
+        return self._buffer, self.columns, self.padding
+
+    def restore(self, mark: Any) -> None:
+        self._buffer, self.columns, self.padding = mark
+
+    @property
+    def state(self) -> Sequence[array]:
+        """Keys, values, kept keys and values, and numbers: where the buffer starts, columns, the padding of each row."""
+        buffer = self._buffer
+        numbers = mx.array([buffer.start, self.columns, *(self.padding or ())])
+        return [*(buffer.cut(buffer.start, self.columns) if buffer.parts else ()), *buffer.kept, numbers]
+
+    @state.setter
+    def state(self, arrays: Sequence[array]) -> None:
+        *tensors, last = arrays
+        numbers: Any = last.tolist()
+        start, self.columns, self.padding = numbers[0], numbers[1], tuple(numbers[2:]) or None
+        # Copies: buffers are written in place, and another cache may be given the same arrays.
+        parts = tuple(mx.array(each) for each in tensors)
+        here = len(parts) // 2 if start and self.scope.keep else len(parts)
+        self._buffer = _Buffer(parts[:here], start, parts[0].shape[2] if parts else 0, parts[here:])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the buffers, their unused room included."""
+        return sum(part.nbytes for part in (*self._buffer.parts, *self._buffer.kept))
+
+    def copy(self) -> "KVCache":
+        other = copy.copy(self)
+        old = self._buffer
+        other._buffer = _Buffer(tuple(mx.array(part) for part in old.parts), old.start, old.room, old.kept)
+        return other
+
+    def _size(self) -> int:
+        return self._buffer.parts[0].shape[0] if self._buffer.parts else 1
+
+    def _choose(self, rows: Sequence[int]) -> None:
+        index, old = mx.array(list(rows)), self._buffer
+        parts, kept = (tuple(part[index] for part in several) for several in (old.parts, old.kept))
+        self._buffer = _Buffer(parts, old.start, old.room, kept)
+
+    def _shift(self, n: int) -> None:
+        super()._shift(n)
+        old = self._buffer
+        gone = max(n - old.start, 0)  # columns of padding that are in the buffer itself
+        parts = tuple(part[:, :, gone:] for part in old.parts)
+        kept = tuple(part[:, :, n:] for part in old.kept)
+        self._buffer = _Buffer(parts, max(old.start - n, 0), old.room - gone, kept)
+
+    def _join(self, other: "KVCache", columns: int) -> None:
+        both = [cache for cache in (self, other) if cache._buffer.parts]
+        if not both:
+            return
+        start = min(columns - cache.columns + cache._held_from() for cache in both)
+        filled = [cache._filled(start, columns) for cache in both]
+        parts = tuple(mx.concatenate(pair, axis=0) for pair in zip(*filled, strict=True))
+        self._buffer = _Buffer(parts, start, columns - start)
+
+    def _held_from(self) -> int:
+        return 0 if self._buffer.kept else self._buffer.start
+
+    def _filled(self, start: int, columns: int) -> Parts:
+        """Its tokens at the end of so many columns, from `start` on; zeros where there are none."""
+        buffer, shift = self._buffer, columns - self.columns
+        filled: list[array] = []
+        for i, part in enumerate(buffer.parts):
+            whole = mx.zeros((*part.shape[:2], columns - start, *part.shape[3:]), part.dtype)
+            held = part[:, :, : self.columns - buffer.start]
+            whole[:, :, columns - start - held.shape[2] :] = held
+            if buffer.kept:
+                whole[:, :, shift - start : shift - start + buffer.kept[i].shape[2]] = buffer.kept[i]
+            filled.append(whole)
+        return tuple(filled)
+
+
+@attrs.frozen(kw_only=True, field_transformer=exact_types)
+class RotatingOptions:
+    """Options of `cache="rotating"`."""
+
+    max_size: int = attrs.field(default=1024, validator=some_tokens)
+    """Tokens that a token sees of the past, itself included, the kept ones aside."""
+    keep: int = attrs.field(default=0, validator=validators.ge(0))
+    """So many first tokens stay visible, without which models lose track (arXiv:2309.17453)."""
+
+
+class RotatingCache(KVCache):
+    """The last tokens alone, whatever the layer could look at: memory that does not grow."""
+
+    Options = RotatingOptions
+
+    def __init__(self, scope: Scope, options: RotatingOptions) -> None:
+        super().__init__(Scope(window=options.max_size, keep=options.keep).within(scope))
+        self.options = options
+
+
+@attrs.frozen(kw_only=True, field_transformer=exact_types)
+class ChunkedOptions:
+    """Options of `cache="chunked"`."""
+
+    chunk_size: int = attrs.field(default=8192, validator=some_tokens)
+    """Tokens after which the past is forgotten."""
+
+
+class ChunkedCache(KVCache):
+    """The tokens of the current chunk alone, as Llama 4's local layers look at them."""
+
+    Options = ChunkedOptions
+
+    def __init__(self, scope: Scope, options: ChunkedOptions) -> None:
+        super().__init__(Scope(chunk=options.chunk_size).within(scope))
+        self.options = options
+
+
+@attrs.frozen(kw_only=True, field_transformer=exact_types)
+class QuantisedOptions:
+    """Options of `cache="quantised"`."""
+
+    bits: int = attrs.field(default=8, validator=validators.in_((2, 3, 4, 5, 6, 8)))
+    group_size: int = attrs.field(default=64, validator=validators.in_((32, 64, 128)))
+    """Numbers that share a scale; a head that is no multiple of it is filled up with zeros."""
+    max_size: int | None = attrs.field(default=None, validator=some_tokens)
+    """As of `rotating`; all tokens unless given."""
+    keep: int = attrs.field(default=0, validator=validators.ge(0))
+
+
+class QuantisedCache(KVCache):
+    """Keys and values in few bits: `bits + 32 / group_size` a number in half precision, expanded where they are read.
+
+    It goes with any scope, and with batches: it differs from others only in how it holds a tensor.
+    """
+
+    Options = QuantisedOptions
+
+    def __init__(self, scope: Scope, options: QuantisedOptions) -> None:
+        super().__init__(Scope(window=options.max_size, keep=options.keep).within(scope))
+        self.options = options
+
+    def encode(self, x: Float[array, "B K L E"]) -> Parts:
+        missing = -x.shape[-1] % self.options.group_size
+        x = mx.pad(x, [(0, 0), (0, 0), (0, 0), (0, missing)]) if missing else x
+        return tuple(mx.quantize(x, group_size=self.options.group_size, bits=self.options.bits))
+
+    def decode(self, parts: Parts, width: int) -> Float[array, "B K S E"]:
+        whole = mx.dequantize(*parts, group_size=self.options.group_size, bits=self.options.bits)
+        return whole[..., :width]

@@ -1,23 +1,13 @@
 """What each position computes on its own."""
 
-from collections.abc import Callable
-from typing import Literal
-
 import attrs
 import mlx.core as mx
 from mlx import nn
 from mlx.core import array
 
-from lmx_core.config import BlockConfig
+from lmx_core.components.activations import Activation, activation
+from lmx_core.config import BlockConfig, exact_types
 from lmx_core.shapes import Float
-
-ACTIVATIONS: dict[str, Callable[[array], array]] = {
-    "gelu": nn.gelu,
-    "gelu_tanh": nn.gelu_approx,
-    "relu": nn.relu,
-    "silu": nn.silu,
-}
-Activation = Literal["gelu", "gelu_tanh", "relu", "silu"]
 
 
 class FFNBase(nn.Module):
@@ -33,12 +23,14 @@ class FFNBase(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} has no __call__(x)")
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, field_transformer=exact_types)
 class StandardOptions:
     """Options of `ffn="standard"`."""
 
     activation: Activation = "gelu"
     """`gelu` is exact, `gelu_tanh` the approximation that GPT-2 was trained with."""
+    bias: bool | None = None
+    """Of both maps; the config's `bias` unless given."""
 
 
 class StandardFFN(FFNBase):
@@ -48,36 +40,36 @@ class StandardFFN(FFNBase):
 
     def __init__(self, config: BlockConfig, options: StandardOptions) -> None:
         super().__init__(config)
-        self.activation = options.activation  # its name: a compiled function cannot be copied
-        self.up = nn.Linear(config.d_model, config.d_ff, bias=config.bias)
-        self.down = nn.Linear(config.d_ff, config.d_model, bias=config.bias)
+        bias = config.bias if options.bias is None else options.bias
+        self.activation = activation(options.activation)
+        self.up = nn.Linear(config.d_model, config.d_ff, bias=bias)
+        self.down = nn.Linear(config.d_ff, config.d_model, bias=bias)
 
     def __call__(self, x: Float[array, "B L D"]) -> Float[array, "B L D"]:
-        return self.down(ACTIVATIONS[self.activation](self.up(x)))
+        return self.down(self.activation(self.up(x)))
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, field_transformer=exact_types)
 class GatedOptions:
     """Options of `ffn="gated"`."""
 
     activation: Activation = "silu"
-    """`silu` makes it SwiGLU, `gelu_tanh` GeGLU."""
+    """`silu` makes it SwiGLU, `gelu_tanh` GeGLU, `relu` ReGLU, `sigmoid` GLU, `identity` the bilinear one."""
+    bias: bool | None = None
+    """Of all three maps; the config's `bias` unless given."""
 
 
-class GatedFFN(FFNBase):
+class GatedFFN(StandardFFN):
     """`down(activation(gate(x)) * up(x))`, arXiv:2002.05202."""
 
     Options = GatedOptions
 
     def __init__(self, config: BlockConfig, options: GatedOptions) -> None:
-        super().__init__(config)
-        self.activation = options.activation  # its name: a compiled function cannot be copied
-        self.gate = nn.Linear(config.d_model, config.d_ff, bias=config.bias)
-        self.up = nn.Linear(config.d_model, config.d_ff, bias=config.bias)
-        self.down = nn.Linear(config.d_ff, config.d_model, bias=config.bias)
+        super().__init__(config, StandardOptions(activation=options.activation, bias=options.bias))
+        self.gate = nn.Linear(config.d_model, config.d_ff, bias="bias" in self.up)
 
     def __call__(self, x: Float[array, "B L D"]) -> Float[array, "B L D"]:
-        return self.down(ACTIVATIONS[self.activation](self.gate(x)) * self.up(x))
+        return self.down(self.activation(self.gate(x)) * self.up(x))
 
 
 class NoFFN(FFNBase):

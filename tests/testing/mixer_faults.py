@@ -116,8 +116,8 @@ class Half(PositionBase):
         turned = self.position.rotate(q, k, offset)
         return tuple(new if turns else old for new, old, turns in zip(turned, (q, k), self.turns, strict=True))
 
-    def bias(self, length, offset=0):
-        return self.position.bias(length, offset)
+    def bias(self, queries, keys):
+        return self.position.bias(queries, keys)
 
 
 @mixer_fault("distance_alone_counts_with_rotate", says="differ by")

@@ -127,8 +127,8 @@ def turns_in_float32(position):
 @fault("position", "alibi", "dtypes_are_kept", says="the bias has shape")
 def has_a_bias_for_all_heads(position):
     class Faulty(position):
-        def bias(self, length, offset=0):
-            return super().bias(length, offset)[:, :1]
+        def bias(self, queries, keys):
+            return super().bias(queries, keys)[:, :1]
 
     return Faulty
 

@@ -102,7 +102,7 @@ class Window(GroupedQueryAttention):
     Options = WindowOptions
 
     def __init__(self, config, options):
-        super().__init__(config)
+        super().__init__(config, AttentionOptions())
         self.window = options.window
 
     def make_cache(self):
@@ -119,12 +119,10 @@ class Near:
     def __init__(self, position, window):
         self.rotate, self.inner, self.window = position.rotate, position, window
 
-    def bias(self, length, offset=0):
-        rows, columns = mx.arange(offset, offset + length)[:, None], mx.arange(offset + length)
-        bias = self.inner.bias(length, offset)
-        bias = mx.zeros((1, SMALL.n_heads, length, offset + length)) if bias is None else bias
-        seen = mx.where(rows - columns < self.window, bias, -mx.inf)
-        return seen[..., -(min(offset, self.window) + length) :]
+    def bias(self, queries, keys):
+        bias = self.inner.bias(queries, keys)
+        bias = mx.zeros((1, SMALL.n_heads, len(queries), len(keys))) if bias is None else bias
+        return mx.where(queries[:, None] - keys < self.window, bias, -mx.inf)
 
 
 class LowRank(nn.Module):

@@ -6,8 +6,11 @@ import mlx.core as mx
 from mlx.core import array
 
 from lmx_core.block import ConfigurableBlock
+from lmx_core.components.positions import token_positions
 from lmx_core.errors import LmxError
 from lmx_core.testing.subjects import Maker, close, config_of, largest, random_key, randomise
+
+KEYS = 20
 
 
 def _inputs(config: Any, length: int, batch: int = 2) -> tuple[array, array, array]:
@@ -21,10 +24,12 @@ def _inputs(config: Any, length: int, batch: int = 2) -> tuple[array, array, arr
     return x, q, k
 
 
-def _placed(position: Any, inputs: tuple[array, array, array], offset: int | array = 0) -> list[array]:
+def _placed(
+    position: Any, inputs: tuple[array, array, array], offset: int | array = 0, first_key: int = 0
+) -> list[array]:
     """All that it does to these inputs at this offset; the bias in a row of its own for each sequence."""
     x, q, k = inputs
-    bias = position.bias(x.shape[1], offset)
+    bias = position.bias(token_positions(x.shape[1], offset), mx.arange(first_key, first_key + KEYS))
     rows = [] if bias is None else [mx.broadcast_to(bias, (x.shape[0], *bias.shape[1:]))]
     return [position.embed(x, offset), *position.rotate(q, k, offset), *rows]
 
@@ -53,8 +58,11 @@ def dtypes_are_kept(make: Maker) -> None:
     for before, after in zip((x, q, k), (position.embed(x, 3), *position.rotate(q, k, 3)), strict=True):
         assert after.dtype == before.dtype, f"{before.dtype} became {after.dtype}"
         assert after.shape == before.shape, f"{before.shape} became {after.shape}"
-    bias = position.bias(6, 3)
-    assert bias is None or bias.shape[1:] == (config.n_heads, 6, 9), f"the bias has shape {bias.shape}"
+    for queries in (mx.arange(3, 9), mx.array([[*range(3, 9)], [*range(6)]])):
+        bias = position.bias(queries, mx.arange(9))
+        rows = (1,) if queries.ndim == 1 else (1, 2)
+        right = bias is None or (bias.shape[0] in rows and bias.shape[1:] == (config.n_heads, 6, 9))
+        assert right, f"the bias of queries {queries.shape} and 9 keys has shape {bias.shape}"
 
 
 def knows_its_limit(make: Maker) -> None:
@@ -63,7 +71,7 @@ def knows_its_limit(make: Maker) -> None:
     inputs = _inputs(config_of(make), 1, batch=1)
     limit = getattr(position, "limit", None)
     last = 5000 if limit is None else limit - 1
-    near, far = _placed(position, inputs, last - 1), _placed(position, inputs, last)
+    near, far = (_placed(position, inputs, at, max(last - KEYS, 0)) for at in (last - 1, last))
     assert all(mx.isfinite(each).all().item() for each in far), f"position {last} is not finite"
     moved = any(one.shape != other.shape or largest(one - other) > 1e-6 for one, other in zip(near, far, strict=True))
     assert moved, f"positions {last - 1} and {last} are the same"

@@ -18,10 +18,8 @@ class Kerple(nn.Module):
     def rotate(self, q, k, offset=0):
         return q, k
 
-    def bias(self, length, offset=0):
-        starts = offset if isinstance(offset, mx.array) else mx.array([offset])
-        queries = starts[:, None] + mx.arange(length)
-        keys = mx.arange(int(starts.max()) + length)
-        distance = mx.abs(queries[:, None, :, None] - keys)  # (B, 1, L, S)
+    def bias(self, queries, keys):
+        distance = mx.abs(queries[..., :, None] - keys[..., None, :])  # (L, S), or (B, L, S)
+        distance = distance[:, None] if distance.ndim == 3 else distance[None, None]
         scale, rate = (mx.abs(each)[:, None, None] for each in (self.scale, self.rate))
         return -scale * mx.log1p(rate * distance)

@@ -1,0 +1,182 @@
+"""Checkpoints of transformers, as the tests read them: config.json in both layouts, tensors under lmx's names.
+
+Loading them for users is lmx-hf's work; here stand the facts that its tables will be made of.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import mlx.core as mx
+
+from lmx_core import LanguageModel, make_config, spec
+
+SHARED = Path(__file__).parents[3] / "shared"
+DEFAULTS = SHARED / "hf_config_defaults.json"
+ACTIVATIONS = {
+    "gelu": "gelu",
+    **dict.fromkeys(("gelu_new", "gelu_fast", "gelu_pytorch_tanh", "gelu_accurate"), "gelu_tanh"),
+    "quick_gelu": "quick_gelu",
+    "relu": "relu",
+    "relu2": "relu2",
+    "silu": "silu",
+    "swish": "silu",
+    "xielu": "xielu",
+}
+
+
+@attrs.frozen
+class Config:
+    """A config.json, with what its class takes for granted; either layout reads the same."""
+
+    data: Mapping[str, Any]
+    defaults: Mapping[str, Any] = {}
+
+    @classmethod
+    def read(cls, file: Path) -> "Config":
+        data = json.loads(file.read_text())
+        data = data.get("text_config", data)
+        known = json.loads(DEFAULTS.read_text())["defaults"] if DEFAULTS.exists() else {}
+        return cls(data, known.get(data["model_type"], {}))
+
+    def __getitem__(self, key: str) -> Any:
+        return self.data[key] if key in self.data else self.defaults[key]
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The value, or the default where it is missing or null."""
+        value = self.data.get(key, self.defaults.get(key))
+        return default if value is None else value
+
+    def renamed(self, names: Mapping[str, str]) -> dict[str, Any]:
+        """`{ours: theirs}` as arguments; what is null is left out."""
+        return {ours: self.get(theirs) for ours, theirs in names.items() if self.get(theirs) is not None}
+
+    def rope(self, kind: str | None = None) -> dict[str, Any]:
+        """The rope of a kind of layers, in the newer layout: `rope_theta`, `rope_type`, `factor`, ..."""
+        if isinstance(self.data.get("rope_parameters"), Mapping):
+            rope = dict(self.data["rope_parameters"])
+            return dict(rope[kind]) if kind in rope else rope
+        taken = self.defaults.get("rope_parameters", {})
+        scaling = dict(self.data["rope_scaling"] or {}) if "rope_scaling" in self.data else {}
+        scaling["rope_type"] = scaling.get("rope_type", scaling.pop("type", "default"))
+        theta = self.data.get("rope_theta", self.data.get("rotary_emb_base", taken.get("rope_theta", 10_000.0)))
+        partial = self.data.get(
+            "partial_rotary_factor", self.data.get("rotary_pct", taken.get("partial_rotary_factor", 1))
+        )
+        return {"rope_theta": theta, "partial_rotary_factor": partial, **scaling}
+
+    def rope_arguments(self, kind: str | None = None) -> dict[str, Any]:
+        """As arguments of a factory."""
+        rope = self.rope(kind)
+        scaling = scaling_spec(rope, self.get("original_max_position_embeddings"))
+        return {"rope_theta": float(rope.get("rope_theta", 10_000.0)), **({"rope_scaling": scaling} if scaling else {})}
+
+
+def scaling_spec(rope: Mapping[str, Any], original: int | None = None) -> Any:
+    """The scaling of a rope in the newer layout, None where there is none."""
+    name = {"su": "longrope", "yarn": "yarn"}.get(rope["rope_type"], rope["rope_type"])
+    if name == "default":
+        return None
+    keys = {
+        "linear": ("factor",),
+        "dynamic": ("factor", "alpha"),
+        "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
+        "yarn": (
+            *("factor", "original_max_position_embeddings", "beta_fast", "beta_slow", "attention_factor"),
+            *("mscale", "mscale_all_dim", "truncate"),
+        ),
+        "longrope": ("short_factor", "long_factor", "original_max_position_embeddings", "factor", "attention_factor"),
+        "proportional": ("factor",),
+    }[name]
+    given = {key: rope[key] for key in keys if rope.get(key) is not None}
+    if original is not None and "original_max_position_embeddings" in keys:
+        given["original_max_position_embeddings"] = original
+    if "original_max_position_embeddings" in given:
+        given["original_max_seq_len"] = given.pop("original_max_position_embeddings")
+    if name == "proportional":
+        given["fraction"] = rope.get("partial_rotary_factor", 1.0)
+    return spec(name, **given)
+
+
+Tensors = dict[str, mx.array]
+
+
+@attrs.frozen(kw_only=True)
+class Family:
+    """How a family of checkpoints becomes a model."""
+
+    factory: str
+    arguments: Callable[[Config], dict[str, Any]]
+    """Of a config, as the factory takes them."""
+    weights: Callable[[Tensors, Config], Tensors]
+    """Tensors under lmx's names, from those under theirs; prefixes of the whole model are gone already."""
+
+
+PREFIX = re.compile(
+    r"^(?:language_model\.)?(?:model\.language_model\.|transformer\.|gpt_neox\.|model\.)?(?:decoder\.)?"
+)
+EXTRA = re.compile(
+    r"rotary_emb\.inv_freq$|attn\.(?:attention\.)?(?:masked_)?bias$|attention\.(?:masked_)?bias$|^vision|^multi_modal|"
+    r"act_fn\.(?:beta|eps)$"
+)
+"""What a checkpoint may hold beside the model: buffers, and the other half of one that also sees."""
+
+
+def tensors_of(folder: Path) -> Tensors:
+    """All tensors of a checkpoint, without the prefixes and the extra ones."""
+    found: Tensors = {}
+    for file in sorted(folder.glob("model*.safetensors")):
+        loaded: Any = mx.load(str(file))
+        found |= loaded
+    named = {PREFIX.sub("", name): tensor for name, tensor in found.items()}
+    return {name: tensor.astype(mx.float32) for name, tensor in named.items() if not EXTRA.search(name)}
+
+
+def renamed(tensors: Tensors, names: Mapping[str, str]) -> Tensors:
+    """`{pattern: ours}`, each a regular expression that the whole of a name matches; one that none matches is an error."""
+    out: Tensors = {}
+    for name, tensor in tensors.items():
+        for pattern, ours in names.items():
+            if match := re.fullmatch(pattern, name):
+                out[match.expand(ours)] = tensor
+                break
+        else:
+            raise KeyError(f"{name} {tensor.shape} has no place")
+    return out
+
+
+def split(tensors: Tensors, pattern: str, parts: Callable[[mx.array], Mapping[str, mx.array]]) -> Tensors:
+    """Tensors that match `pattern` in the place of several: `parts` names them, in the place of its group `fused`."""
+    out: Tensors = {}
+    for name, tensor in tensors.items():
+        match = re.fullmatch(pattern, name)
+        if match is None:
+            out[name] = tensor
+            continue
+        start, end = match.span("fused")
+        out |= {f"{name[:start]}{part}{name[end:]}": piece for part, piece in parts(tensor).items()}
+    return out
+
+
+def in_turn(*sizes: int) -> Callable[[mx.array], list[mx.array]]:
+    """Rows one part after the other."""
+    ends = [sum(sizes[: i + 1]) for i in range(len(sizes) - 1)]
+    return lambda tensor: mx.split(tensor, ends, axis=0)
+
+
+def untied(weights: Tensors, config: Config) -> bool:
+    """Whether the checkpoint has a head of its own: what is in the file decides."""
+    return "head.weight" in weights
+
+
+def build(family: Family, config: Config, tensors: Tensors) -> LanguageModel:
+    """The model of a checkpoint."""
+    weights = family.weights(tensors, config)
+    arguments = {**family.arguments(config), "tie_embeddings": "head.weight" not in weights}
+    model = LanguageModel(make_config(family.factory, **arguments))
+    model.load_weights(list(weights.items()))
+    model.eval()
+    return model
