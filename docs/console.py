@@ -89,6 +89,7 @@ def _aligned(text: str) -> str:
     if not lines or "  FILE  " not in lines[0]:
         return "".join(f"{line.rstrip()}\n" for line in lines)
     rows = [re.split(r" {2,}", line.strip()) for line in lines]
+    rows = [row + [""] * (len(rows[0]) - len(row)) for row in rows]  # where the last column is empty
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "".join(f"{'  '.join(map(str.ljust, row, widths)).rstrip()}\n" for row in rows)
 

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from lmx_core.generation import stream_generate as stream_generate
     from lmx_core.hookspecs import hookimpl as hookimpl
     from lmx_core.model import LanguageModel as LanguageModel
+    from lmx_core.prompt_cache import load_cache as load_cache
+    from lmx_core.prompt_cache import save_cache as save_cache
     from lmx_core.registry import attention_registry as attention_registry
     from lmx_core.registry import ffn_registry as ffn_registry
     from lmx_core.registry import norm_registry as norm_registry
@@ -57,6 +59,7 @@ _HOMES = {
     "generation": ("generate", "generate_batch", "stream_batch", "stream_generate"),
     "hookspecs": ("hookimpl",),
     "model": ("LanguageModel",),
+    "prompt_cache": ("load_cache", "save_cache"),
     "registry": ("attention_registry", "ffn_registry", "norm_registry", "position_registry"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

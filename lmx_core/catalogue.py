@@ -4,7 +4,7 @@ from lmx_core.hookspecs import hookimpl
 
 PROVIDERS = {
     "lmx-attn-mla": ("attention.mla",),
-    "lmx-deltanet": ("attention.gated_deltanet",),
+    "lmx-deltanet": ("attention.gated_deltanet", "cache.recurrent"),
     "lmx-ffn-moe": ("ffn.moe",),
     "lmx-hf": ("tokenizer.hf",),
     "lmx-rl": ("reward.exact_match", "reward.length", "reward.numeric", "reward.regex"),

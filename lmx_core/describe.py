@@ -3,7 +3,6 @@
 import ast
 import inspect
 import itertools
-import re
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -13,11 +12,11 @@ import attrs
 
 from lmx_core.config import STATED, Field, readable
 from lmx_core.factories import arguments
+from lmx_core.inventory import PAPER
 from lmx_core.serialize import plain
 
 REQUIRED = inspect.Parameter.empty
 FULL = {"fullmatch": "^(?:{})$", "match": "^(?:{})"}
-PAPER = re.compile(r"arXiv:\d{4}\.\d{4,5}")
 
 
 @attrs.frozen(kw_only=True)

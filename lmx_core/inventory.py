@@ -1,12 +1,15 @@
 """What is installed and in what state, for people: found without importing a plugin, except where problems are looked for."""
 
+import ast
 import contextlib
 import importlib.machinery
 import importlib.util
+import re
 import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Literal
 
 import attrs
@@ -20,6 +23,9 @@ from lmx_core.registry import SESSION, kinds, registry
 
 Offers = Mapping[tuple[str, str], int]
 State = Literal["ok", "clash", "hidden", "refused", "missing"]
+PAPER = re.compile(r"arXiv:\d{4}\.\d{4,5}")
+CITED = re.compile(r"\(([^()]*\b(?:19|20)\d\d\b[^()]*)\)")
+"""`(Radford et al. 2019)`: what is on no arXiv."""
 
 
 @attrs.frozen(kw_only=True)
@@ -73,6 +79,37 @@ def module_file(module: str) -> str | None:
             return None
         spec = importlib.machinery.PathFinder.find_spec(f"{spec.name}.{part}", spec.submodule_search_locations)
     return spec.origin if spec else None
+
+
+def sources(kind: str) -> dict[tuple[str, str], list[str]]:
+    """The papers that components of a kind name in their docstrings, by (name, distribution); nothing is imported for it."""
+    texts: dict[tuple[str, str], str] = {}
+    for ref in registry(kind).refs():
+        module, _, attribute = ref.target.partition(":")
+        texts[ref.name, ref.dist] = " ".join(_docstring(module, attribute).split())
+    return {key: list(dict.fromkeys(PAPER.findall(text))) or CITED.findall(text)[:1] for key, text in texts.items()}
+
+
+def _docstring(module: str, attribute: str, hops: int = 3) -> str:
+    """As the source has it, also where the module has the name from another one; nothing where that does not show."""
+    file, body = module_file(module), list[ast.stmt]()
+    with contextlib.suppress(OSError, ValueError, SyntaxError):
+        body = ast.parse(Path(file).read_text(encoding="utf-8")).body if file else []
+    for node in body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == attribute:
+            return ast.get_docstring(node) or ""
+        if isinstance(node, ast.ImportFrom) and hops:
+            for alias in node.names:
+                if attribute == (alias.asname or alias.name):
+                    return _docstring(_imported(node, module, file or ""), alias.name, hops - 1)
+    return ""
+
+
+def _imported(node: ast.ImportFrom, module: str, file: str) -> str:
+    """The module from which an `import` takes a name."""
+    package = module if Path(file).stem == "__init__" else module.rpartition(".")[0]
+    above = package.split(".")[: len(package.split(".")) + 1 - node.level] if node.level else []
+    return ".".join([*above, *([node.module] if node.module else [])])
 
 
 def problems() -> list[Problem]:

@@ -24,8 +24,8 @@ class Cache(Protocol):
     It is updated in place. The names are mlx-lm's where it has one.
     """
 
-    offset: int
-    """Tokens seen."""
+    offset: "int | mx.array"
+    """Tokens seen: an int, or (B,) where the rows of a batch differ."""
 
     @property
     def state(self) -> "Sequence[mx.array]":
@@ -49,6 +49,32 @@ class Cache(Protocol):
 
     def restore(self, mark: Any) -> None: ...
 
+    def filter(self, rows: "Sequence[int]") -> None:
+        """Go on with these rows of the batch alone, in this order."""
+        ...
+
+    def extend(self, other: Any) -> None:
+        """Take in the rows of another cache of this kind, which may have seen another number of tokens."""
+        ...
+
+    def extract(self, row: int) -> Any:
+        """One row as a cache of its own."""
+        ...
+
+
+@runtime_checkable
+class RopeScaling(Protocol):
+    """`Class(rotary)` or `Class(rotary, options)`: how rotary wavelengths are stretched; `rotary` has `width`, `theta`, ..."""
+
+    by_length: bool
+    """Whether the frequencies depend on how long the sequence is."""
+    horizon: int | None
+    """Where they change at one length alone: the longest sequence before."""
+
+    def frequencies(self, length: int) -> "tuple[list[float], float]":
+        """By what each pair turns from one position to the next, in a sequence of so many tokens, and a factor of it all."""
+        ...
+
 
 @runtime_checkable
 class Attention(Protocol):
@@ -57,6 +83,9 @@ class Attention(Protocol):
     `mask` is None (all visible), `"causal"` (counted from the cache's offset) or boolean, True = may look, broadcastable
     to (B, 1, L, S). A `__call__` with a `position` parameter is given the block's position. What it may take from a
     position it says in `takes`, a set of `"rotate"` and `"bias"` (both, unless it says so).
+
+    `mixing_flops(context) -> int`, if it has one, says what `lmx count` cannot see: the FLOPs of the last of so many tokens
+    beside those of its matrices.
     """
 
     def __call__(self, x: "mx.array", mask: "Mask" = None, cache: Any = None) -> "tuple[mx.array, Any]": ...
@@ -72,6 +101,9 @@ class FeedForward(Protocol):
 
     An auxiliary loss or a statistic is *assigned* (never accumulated) to `self._report`, a dict of scalars; names that end
     in `_loss` are added to the training loss.
+
+    `active_parameters() -> {path: number}`, which any module may have, says how many numbers of the parameters below it one
+    token uses, where those are not all.
     """
 
     def __call__(self, x: "mx.array") -> "mx.array": ...
@@ -88,7 +120,8 @@ class Norm(Protocol):
 class Position(Protocol):
     """Where a token stands; an encoding provides one of three things and leaves the others alone.
 
-    `offset` is the position of the first token: an int, or (B,) where rows differ.
+    `offset` is the position of the first token: an int, (B,) where rows differ, or (B, L), that of every token. Padding
+    stands below 0.
     """
 
     def embed(self, x: "mx.array", offset: "Offset" = 0) -> "mx.array":
@@ -99,8 +132,8 @@ class Position(Protocol):
         """Queries (B, H, L, E) and keys (B, K, L, E), turned."""
         ...
 
-    def bias(self, length: int, offset: "Offset" = 0) -> "mx.array | None":
-        """What it adds to the scores, broadcastable to (B, H, L, S) with S = offset + L."""
+    def bias(self, queries: "mx.array", keys: "mx.array") -> "mx.array | None":
+        """What it adds to the scores, (1 or B, H, L, S), by positions: (L,) or (B, L) of queries, (S,) or (B, S) of keys."""
         ...
 
 
@@ -196,6 +229,8 @@ CONTRACTS: Mapping[str, type] = {
     "norm": Norm,
     "position": Position,
     "layout": Layout,
+    "cache": Cache,
+    "rope_scaling": RopeScaling,
     "tokenizer": Tokenizer,
     "dataset": Dataset,
     "optimizer": Optimizer,

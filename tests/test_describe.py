@@ -116,8 +116,8 @@ def test_without_source_there_are_no_docs():
 def test_an_architecture_is_described_by_its_arguments():
     about = describe(registry("config").get("llama"))
     assert about.options[1] == Option(name="d_model", type="int", default=4096)
-    assert set(about.sizes) == {"tiny", "7b", "13b", "70b"}
-    assert about.papers == ["arXiv:2302.13971", "arXiv:2307.09288"]
+    assert {"tiny", "7b", "13b", "70b"} <= set(about.sizes)
+    assert about.papers[:2] == ["arXiv:2302.13971", "arXiv:2307.09288"]
 
 
 @pytest.mark.parametrize("key", BUILTIN)

@@ -11,7 +11,7 @@ from lmx_core.builtin import BUILTIN
 
 ROOT = Path(lmx_core.__file__).parent
 LAYERS = [
-    ["errors", "shapes"],
+    ["errors", "quantities", "shapes"],
     ["backend", "files", "metadata", "protocols"],
     ["config", "ref"],
     ["hookspecs", "builtin", "exactly"],
@@ -26,9 +26,9 @@ LAYERS = [
     ["components", "schema", "document"],
     ["block"],
     ["model"],
-    ["architectures", "freeze", "sampling"],
-    ["checkpoint"],
-    ["data", "generation", "objective"],
+    ["architectures", "census", "freeze", "sampling"],
+    ["checkpoint", "wiring", "prompt_cache"],
+    ["data", "generation", "objective", "picture"],
     ["evaluate"],
     ["train"],
     ["testing", "scaffold"],

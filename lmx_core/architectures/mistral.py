@@ -1,21 +1,34 @@
 """Mistral."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import attrs
 
-from lmx_core.architectures.llama import llama_config
+from lmx_core.architectures.llama import TINY, llama_config, with_block
 from lmx_core.config import ModelConfig
-from lmx_core.factories import varies, with_sizes
+from lmx_core.factories import patterned, varies, with_sizes
+
+Kind = Literal["full", "sliding"]
+V03 = {"vocab_size": 32_768, "rope_theta": 1e6, "window": None}
+NEMO = {"vocab_size": 131_072, "d_model": 5120, "head_dim": 128, "n_layers": 40, "window": None}
+LARGE = {"d_model": 12_288, "n_heads": 96, "n_layers": 88, "d_ff": 28_672, "max_seq_len": 131_072}
 
 
 @with_sizes(
-    tiny={**llama_config.sizes["tiny"], "window": 8},  # pyright: ignore[reportFunctionMemberAccess]
-    **{"7b": {}},
+    tiny={**TINY, "window": 8},
+    **{
+        "7b-v0.1": {},
+        "7b-v0.3": V03,
+        "nemo-12b": {**NEMO, "max_seq_len": 131_072, "rope_theta": 1e6},
+        "small-22b": {**V03, "d_model": 6144, "n_heads": 48, "n_layers": 56, "d_ff": 16_384},
+        "small-24b": {**NEMO, "d_ff": 32_768, "rope_theta": 1e8},
+        "large-123b": {**V03, **LARGE},
+    },
 )
 @varies(llama_config, d_ff=14_336, max_seq_len=32_768)
 def mistral_config(*, window: int | None = 4096, **llama: Any) -> ModelConfig:
-    """Mistral 7B (arXiv:2310.06825): LLaMA with a sliding window."""
+    """Mistral 7B (arXiv:2310.06825): LLaMA with a sliding window, which later editions gave up."""
     return windowed(llama_config(**llama), window)
 
 
@@ -23,5 +36,10 @@ def windowed(config: ModelConfig, window: int | None) -> ModelConfig:
     """The model with a sliding window in every layer, or as it is."""
     if window is None:
         return config
-    attention = config.block.attention.named("sliding_window", window=window)
-    return attrs.evolve(config, block=attrs.evolve(config.block, attention=attention))
+    return with_block(config, attention=config.block.attention.named("sliding_window", window=window))
+
+
+def mixed(config: ModelConfig, window: int | None, pattern: Sequence[Kind], **local: Any) -> ModelConfig:
+    """Layers with a sliding window and without, in this order over and over; `local` also differs in those with it."""
+    sliding = attrs.evolve(windowed(config, window).block, **local)
+    return config if sliding == config.block else patterned(config, pattern, full=config.block, sliding=sliding)

@@ -1,6 +1,8 @@
 """`lmx diff`"""
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,10 @@ import click
 from lmx_core.cli.options import as_json, model_config, run_of, size_options
 from lmx_core.cli.table import show
 from lmx_core.registry import registry
+
+OF_LAYERS = re.compile(r"model\.(?:blocks\.[^.]+|block_configs\[\d+\])\.")
+WIDE = 60
+"""Letters of a list that are shown."""
 
 
 @click.command()
@@ -24,7 +30,7 @@ def diff(a: str, b: str, size: str | None, as_json: bool) -> None:
     one, other = _side(a, size), _side(b, size)
     both = [section for section in one if section in other]
     left, right = (dict(_flat({section: side[section] for section in both})) for side in (one, other))
-    keys = [key for key in {**left, **right} if left.get(key) != right.get(key)]
+    keys = [key for key in _order(left, right) if _told(left, right, key)]
     if as_json:
         import json
 
@@ -53,16 +59,49 @@ def _side(name: str, size: str | None) -> dict[str, Any]:
     return sections
 
 
+def _order(left: Iterable[str], right: Iterable[str]) -> list[str]:
+    """The keys of both, each beside those that it stands by."""
+    order, place = [*left], 0
+    known = {*order}
+    for key in right:
+        if key not in known:
+            order.insert(place, key)
+        place = order.index(key) + 1
+    return order
+
+
+def _told(left: Mapping[str, Any], right: Mapping[str, Any], key: str) -> bool:
+    """Whether a field differs, and not because a block of some layers has on both sides what `block` has: told there."""
+    if left.get(key) == right.get(key):
+        return False
+    return not (_inherited(left, key) and _inherited(right, key))
+
+
+def _inherited(fields: Mapping[str, Any], key: str) -> bool:
+    """Whether a block of some layers is as `block` in this field, or is not there at all."""
+    block = OF_LAYERS.match(key)
+    if block is None:
+        return False
+    common = f"model.block.{key[block.end() :]}"
+    there = any(each.startswith(block.group()) for each in fields)
+    return not there or (key in fields, fields.get(key)) == (common in fields, fields.get(common))
+
+
 def _shown(fields: Mapping[str, Any], key: str) -> str:
-    return str(fields[key]) if key in fields else "-"
+    value = fields.get(key, "-")
+    if not isinstance(value, list):
+        return str(value)
+    runs = [(each, len([*run])) for each, run in groupby(value)]
+    text = ", ".join(f"{each} x {n}" if n > 1 else str(each) for each, n in runs)
+    return text if len(text) <= WIDE else f"{text[:WIDE]}..."
 
 
 def _flat(table: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Leaves with their paths; a component's name stands at the component's own."""
+    """Leaves with their paths; a component's name stands at the component's own, a list of leaves is one."""
     if isinstance(table, dict):
         for key, value in table.items():
             yield from _flat(value, path if key == "name" else f"{path}.{key}" if path else str(key))
-    elif isinstance(table, list):
+    elif isinstance(table, list) and any(isinstance(value, dict) for value in table):
         for i, value in enumerate(table):
             yield from _flat(value, f"{path}[{i}]")
     else:

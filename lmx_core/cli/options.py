@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON value, for programs.")
 
+context_option = click.option(
+    "--context", type=click.IntRange(min=1), metavar="TOKENS", help="Of FLOPs and cache; max_seq_len unless given."
+)
+
 
 def size_options(command: Any) -> Any:
     """`--size NAME`, and `--tiny` for `--size tiny`."""

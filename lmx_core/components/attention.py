@@ -105,7 +105,7 @@ class GroupedQueryAttention(AttentionBase):
     def __init__(self, config: BlockConfig, options: AttentionOptions | None = None) -> None:
         super().__init__(config)
         self.options = options = options or AttentionOptions()
-        self.n_heads, self.n_kv_heads = config.n_heads, config.n_kv_heads
+        self.n_heads, self.n_kv_heads, self.head_dim = config.n_heads, config.n_kv_heads, config.head_dim
         self.scale = config.head_dim**-0.5 if options.scale is None else options.scale
         inner, shared = config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim
         bias = config.bias if options.qkv_bias is None else options.qkv_bias
@@ -167,6 +167,10 @@ class GroupedQueryAttention(AttentionBase):
         position = mx.maximum(token_positions(q.shape[2], offset), 0)[..., None, :, None]
         growth = mx.log1p((position + options.query_growth_shift) // options.query_growth_every)
         return q * (1 + options.query_growth * growth).astype(q.dtype)
+
+    def mixing_flops(self, context: int) -> int:
+        """FLOPs of the last of so many tokens beside its matrices: a score and a weighted sum for each token that it sees."""
+        return 4 * self.n_heads * self.head_dim * self.scope.seen(context)
 
 
 class MultiHeadAttention(GroupedQueryAttention):

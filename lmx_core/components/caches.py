@@ -40,12 +40,6 @@ class Rows:
         """Tokens seen: an int, or (B,) where rows differ."""
         return self.columns if self.padding is None else mx.array([self.columns - pad for pad in self.padding])
 
-    def pad(self, padding: Sequence[int]) -> None:
-        """Let each row of the batch that comes begin with so much padding; only while the cache is empty."""
-        if self.columns:
-            raise ConfigError(f"padding goes before the first token, but the cache has seen {self.columns}")
-        self.padding = tuple(padding) if any(padding) else None
-
     def expect(self, length: Sequence[int]) -> None:
         """Rows will be at least so long, one number for all or one for each: for a prompt that is read in parts."""
         self.length = tuple(length)
@@ -112,6 +106,12 @@ def _described(kind: tuple[Any, ...]) -> str:
 
 class _Trimmable(Rows):
     """What a cache does whose tokens lie in a row: to forget the last ones is to count fewer."""
+
+    def pad(self, padding: Sequence[int]) -> None:
+        """Let each row of the batch that comes begin with so much padding; only while the cache is empty."""
+        if self.columns:
+            raise ConfigError(f"padding goes before the first token, but the cache has seen {self.columns}")
+        self.padding = tuple(padding) if any(padding) else None
 
     def is_trimmable(self) -> bool:
         return True

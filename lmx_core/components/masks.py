@@ -49,7 +49,12 @@ class Scope:
         chunk = 0 if self.chunk is None else position // self.chunk * self.chunk
         return max(window, chunk, 0)
 
-    def allows(self, queries: Int[array, "... L 1"], keys: Int[array, "... 1 S"]) -> Bool[array, "... L S"] | None:
+    def seen(self, n: int) -> int:
+        """Tokens that the last of n looks at, itself included."""
+        first = self.first(n - 1)
+        return n - first + min(self.keep, first)
+
+    def allows(self, queries: Int[array, "... L 1"], keys: Int[array, "... S"]) -> Bool[array, "... L S"] | None:
         """Which keys the queries may look at, by their positions; None where that is not limited."""
         allowed = None if self.window is None else queries - keys < self.window
         if self.chunk is not None:

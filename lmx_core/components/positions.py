@@ -194,7 +194,7 @@ class RelativePosition(PositionBase):
         found = self.weight[self.buckets(distance)]  # (..., L, S, H)
         return (found if found.ndim == 4 else found[None]).transpose(0, 3, 1, 2)
 
-    def buckets(self, distance: Int[array, "... L S"]) -> Int[array, "... L S"]:
+    def buckets(self, distance: Int[array, "*N"]) -> Int[array, "*N"]:
         exact = self.n_buckets // 2
         growth = (self.n_buckets - exact) / math.log(self.max_distance / exact)
         far = exact + (mx.log(mx.maximum(distance, 1).astype(mx.float32) / exact) * growth).astype(mx.int32)

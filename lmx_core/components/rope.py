@@ -1,6 +1,7 @@
 """Rotary position."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import attrs
 import mlx.core as mx
@@ -8,8 +9,8 @@ from attrs import validators
 from mlx.core import array
 
 from lmx_core.components.positions import Offset, PositionBase, ends, token_positions
-from lmx_core.components.scalings import Rotary
-from lmx_core.config import BlockConfig, ComponentSpec, exact_types, slot
+from lmx_core.components.scalings import Rotary, ScalingBase
+from lmx_core.config import BlockConfig, ComponentSpec, exact_types, optional_slot
 from lmx_core.construct import build
 from lmx_core.errors import ConfigError
 from lmx_core.shapes import Float
@@ -25,8 +26,8 @@ class RotaryOptions:
     """Share of each head that is turned, its first numbers."""
     interleaved: bool = False
     """Whether a pair is (2i, 2i + 1), as in GPT-J, and not (i, i + half)."""
-    scaling: ComponentSpec = slot("rope_scaling", "default")
-    """How the wavelengths are stretched beyond those it was trained with."""
+    scaling: ComponentSpec | None = optional_slot("rope_scaling")
+    """How the wavelengths are stretched beyond those it was trained with; not at all unless given."""
 
 
 class RotaryPosition(PositionBase):
@@ -39,23 +40,26 @@ class RotaryPosition(PositionBase):
 
     def __init__(self, config: BlockConfig, options: RotaryOptions | None = None) -> None:
         super().__init__(config)
-        options = options or RotaryOptions()
-        self.width = int(config.head_dim * options.fraction)
-        if self.width % 2 or not self.width:
-            raise ConfigError(
-                f"position 'rope' turns pairs of numbers, but fraction={options.fraction} of head_dim={config.head_dim} "
-                f"is {self.width}"
-            )
-        self.interleaved = options.interleaved
-        theta = config.rope_theta if options.theta is None else options.theta
-        rotary = Rotary(width=self.width, head_dim=config.head_dim, theta=theta, max_seq_len=config.max_seq_len)
-        self._scaling = build("rope_scaling", options.scaling, rotary)
-        self.by_length: bool = self._scaling.by_length
-        self.horizon: int | None = self._scaling.horizon
-        self._wavelengths = None if self.by_length else self._reciprocal(*self._scaling.frequencies(1))
+        self.options = options = options or RotaryOptions()
+        self.theta = config.rope_theta if options.theta is None else options.theta
+        self.max_seq_len = config.max_seq_len
+        object.__setattr__(self, "_scalings", {})  # plain objects, which are no part of a module's state
+        object.__setattr__(self, "_wavelengths", {})
+        scaling = self._scaling(config.head_dim)
+        self.by_length, self.horizon = scaling.by_length, scaling.horizon
 
-    def _reciprocal(self, frequencies: list[float], factor: float) -> tuple[array, float]:
-        return mx.array([1 / each if each else float("inf") for each in frequencies]), factor
+    def _scaling(self, head_dim: int) -> Any:
+        """That of heads of this width: a mixer may hand in another than the config's, such as a part of each head."""
+        if head_dim not in self._scalings:
+            width = int(head_dim * self.options.fraction)
+            if width % 2 or not width:
+                turned = f"{self.options.fraction:g} of " if self.options.fraction != 1 else ""
+                odd = str(width) if turned else "odd"
+                raise ConfigError(f"position 'rope' turns pairs of numbers, but {turned}head_dim={head_dim} is {odd}")
+            rotary = Rotary(width=width, head_dim=head_dim, theta=self.theta, max_seq_len=self.max_seq_len)
+            chosen = self.options.scaling
+            self._scalings[head_dim] = ScalingBase(rotary) if chosen is None else build("rope_scaling", chosen, rotary)
+        return self._scalings[head_dim]
 
     def rotate(
         self,
@@ -64,27 +68,28 @@ class RotaryPosition(PositionBase):
         offset: Offset = 0,
         length: Sequence[int] | None = None,
     ) -> tuple[Float[array, "B H L E"], Float[array, "B K L E"]]:
-        if self._wavelengths is None or (isinstance(offset, array) and offset.ndim == 2):
-            angles, factor = self._angles(q.shape[2], offset, length or (0,))
+        if self.by_length or (isinstance(offset, array) and offset.ndim == 2):
+            angles, factor = self._angles(q, offset, length or (0,))
             return self._turned_by(q, angles, factor), self._turned_by(k, angles, factor)
         return self._turn(q, offset), self._turn(k, offset)
 
     def _turn(self, x: array, offset: Offset) -> array:
-        assert self._wavelengths is not None
-        wavelengths, factor = self._wavelengths
-        width = 2 * wavelengths.shape[0]
+        if x.shape[-1] not in self._wavelengths:  # every token of every layer asks
+            frequencies, factor = self._scaling(x.shape[-1]).frequencies(1)
+            self._wavelengths[x.shape[-1]] = [1 / each if each else float("inf") for each in frequencies], factor
+        found, factor = self._wavelengths[x.shape[-1]]
+        width, pairs = 2 * len(found), self.options.interleaved
         if factor != 1:
             x = mx.concatenate([x[..., :width] * factor, x[..., width:]], axis=-1)
-        return mx.fast.rope(
-            x, width, traditional=self.interleaved, base=None, scale=1.0, offset=offset, freqs=wavelengths
-        )
+        return mx.fast.rope(x, width, traditional=pairs, base=None, scale=1.0, offset=offset, freqs=mx.array(found))
 
-    def _angles(self, n: int, offset: Offset, lengths: Sequence[int]) -> tuple[array, float]:
+    def _angles(self, x: array, offset: Offset, lengths: Sequence[int]) -> tuple[array, float]:
         """By how much each pair turns, (1 or B, 1, L, n/2), and the factor of what is turned."""
+        scaling, n = self._scaling(x.shape[-1]), x.shape[2]
         now = ends(n, offset)
         rows = max(len(now), len(lengths))
         longest = zip(now * (rows // len(now)), [*lengths] * (rows // len(lengths)), strict=True)
-        found = [self._scaling.frequencies(max(each)) for each in longest]
+        found = [scaling.frequencies(max(each)) for each in longest]
         frequencies = mx.array([each for each, _ in found])[:, None]
         positions = token_positions(n, offset)
         angles = positions[..., None].astype(mx.float32) * frequencies
@@ -93,9 +98,9 @@ class RotaryPosition(PositionBase):
     def _turned_by(self, x: array, angles: array, factor: float) -> array:
         half = angles.shape[-1]
         turned, rest = x[..., : 2 * half].astype(mx.float32), x[..., 2 * half :]
-        pairs = turned.reshape(*turned.shape[:-1], half, 2) if self.interleaved else None
+        pairs = turned.reshape(*turned.shape[:-1], half, 2) if self.options.interleaved else None
         a, b = (pairs[..., 0], pairs[..., 1]) if pairs is not None else (turned[..., :half], turned[..., half:])
         cos, sin = factor * mx.cos(angles), factor * mx.sin(angles)
         parts = [a * cos - b * sin, a * sin + b * cos]
-        whole = mx.stack(parts, axis=-1).flatten(-2) if self.interleaved else mx.concatenate(parts, axis=-1)
+        whole = mx.stack(parts, axis=-1).flatten(-2) if pairs is not None else mx.concatenate(parts, axis=-1)
         return mx.concatenate([whole.astype(x.dtype), rest], axis=-1)

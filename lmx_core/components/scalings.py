@@ -24,13 +24,13 @@ class Rotary:
     max_seq_len: int
 
     def frequencies(self, theta: float | None = None) -> list[float]:
-        """`theta ** (-2i / width)`."""
+        """`theta ** (-2i / width)`, for each pair."""
         base = self.theta if theta is None else theta
         return [base ** (-2 * i / self.width) for i in range(self.width // 2)]
 
 
-class DefaultScaling:
-    """None: `theta ** (-2i / n)` for pair i of n numbers. A scaling overrides `frequencies`."""
+class ScalingBase:
+    """No scaling: `theta ** (-2i / n)` for pair i of n numbers. A scaling overrides `frequencies`."""
 
     by_length: bool = False
     """Whether they depend on how long the sequence is by now."""
@@ -56,7 +56,7 @@ class LinearOptions:
     """How many times longer sequences become."""
 
 
-class LinearScaling(DefaultScaling):
+class LinearScaling(ScalingBase):
     """Position interpolation, arXiv:2306.15595: all frequencies divided by `factor`."""
 
     Options = LinearOptions
@@ -79,7 +79,7 @@ class DynamicOptions:
     """A fixed growth of the base, whatever the length: `theta * alpha ** (n / (n - 2))` (Hunyuan)."""
 
 
-class DynamicScaling(DefaultScaling):
+class DynamicScaling(ScalingBase):
     """NTK-aware scaling whose base grows with the sequence, once it is longer than `max_seq_len` tokens (M).
 
     `theta * (factor * length / M - factor + 1) ** (n / (n - 2))`. What a cache holds stays as it was turned at its time, as
@@ -114,7 +114,7 @@ class Llama3Options:
     """Tokens of the sequences it was trained with."""
 
 
-class Llama3Scaling(DefaultScaling):
+class Llama3Scaling(ScalingBase):
     """That of Llama 3.1 (arXiv:2407.21783): long waves divided by `factor`, short ones left alone, and between them both.
 
     A wave is long beyond `original_max_seq_len / low_freq_factor` tokens, short below `... / high_freq_factor`.
@@ -161,7 +161,7 @@ class YarnOptions:
     """Whether the ends of the ramp between the two are whole pairs."""
 
 
-class YarnScaling(DefaultScaling):
+class YarnScaling(ScalingBase):
     """YaRN, arXiv:2309.00071: slow pairs are interpolated, fast ones left alone, and scores made sharper."""
 
     Options = YarnOptions
@@ -221,7 +221,7 @@ class LongRopeOptions:
     """Factor of what is turned; `sqrt(1 + ln(factor) / ln(original_max_seq_len))` unless given."""
 
 
-class LongRopeScaling(DefaultScaling):
+class LongRopeScaling(ScalingBase):
     """LongRoPE, arXiv:2402.13753: factors that were searched for, of short and of long sequences.
 
     When an answer becomes long, `generate` reads all that came before again.
@@ -257,7 +257,7 @@ class ProportionalOptions:
     """Share of the pairs that turn at all."""
 
 
-class ProportionalScaling(DefaultScaling):
+class ProportionalScaling(ScalingBase):
     """That of Gemma 4's global layers: the first pairs turn as in the whole head, the others not at all."""
 
     Options = ProportionalOptions

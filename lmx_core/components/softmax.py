@@ -12,7 +12,7 @@ QUERIES = 64
 """Queries that are scored at once where no kernel does without the scores: bounds memory, and skips what is hidden."""
 FUSED = frozenset({64, 80, 128})
 """Head widths for which MLX's GPU kernels never hold all scores."""
-Bias = Callable[[array, array], array]
+Bias = Callable[[array, array], array | None]
 """From the positions of queries and keys to what is added to their scores."""
 
 
@@ -62,6 +62,8 @@ def _added(view: View, bias: array | Bias | None, start: int, end: int, begin: i
         part = bias[:, :, start:end, begin:last] if bias.shape[2] > 1 else bias[..., begin:last]
     else:
         part = bias(view.queries(start, end), view.keys(begin, last))
+    if part is None:
+        return allowed
     if isinstance(allowed, str):
         allowed = _causal(end - start, last - begin)
     return (part if allowed is None else mx.where(allowed, part, -mx.inf)).astype(dtype)

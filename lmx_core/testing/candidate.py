@@ -6,6 +6,8 @@ from typing import Any
 import attrs
 
 from lmx_core.block import ConfigurableBlock
+from lmx_core.components.masks import ALL
+from lmx_core.components.scalings import Rotary
 from lmx_core.config import BlockConfig, ComponentSpec, ModelConfig
 from lmx_core.construct import build, filled
 from lmx_core.errors import ConfigError
@@ -16,6 +18,13 @@ from lmx_core.train.config import TrainConfig
 
 SHORT = TrainConfig(max_steps=100, warmup_steps=10, learning_rate=0.02, weight_decay=0.0)
 """The config that optimizers and schedules are checked with, unless they are given another."""
+BUILT_WITH: Mapping[str, Any] = {
+    "cache": ALL,
+    "rope_scaling": Rotary(
+        width=SMALL.head_dim, head_dim=SMALL.head_dim, theta=SMALL.rope_theta, max_seq_len=SMALL.max_seq_len
+    ),
+}
+"""What components of other kinds are given in place of a config."""
 IN_A_BLOCK = {field.metadata["kind"]: field.alias for field in attrs.fields(BlockConfig) if "kind" in field.metadata}
 IN_TRAINING = {field.metadata["kind"]: field.alias for field in attrs.fields(TrainConfig) if "kind" in field.metadata}
 
@@ -78,6 +87,8 @@ def _config(kind: str, chosen: ComponentSpec, numbers: Mapping[str, Any]) -> Any
         if kind in slots:
             changed: Callable[..., Any] = attrs.evolve
             return changed(usual, **{slots[kind]: chosen, **numbers})
+    if kind in BUILT_WITH:
+        return attrs.evolve(BUILT_WITH[kind], **numbers)
     if numbers:
         raise ConfigError(f"a {kind} is built without a config, got config={dict(numbers)}. Leave it out.")
     return None

@@ -12,7 +12,7 @@ from mlx import nn
 from mlx.core import array
 from mlx.utils import tree_map
 
-from lmx_core.components.masks import Mask
+from lmx_core.components.masks import Mask, padded
 from lmx_core.components.positions import PositionBase
 from lmx_core.config import BlockConfig
 from lmx_core.model import LanguageModel
@@ -125,6 +125,9 @@ class Subject:
         """Output and cache of what has one."""
         if self.takes_tokens:
             return self.module(inputs, cache=cache)
+        padding = getattr(cache, "padding", None)
+        if padding is not None:  # as a model would say it
+            return self.mixed(inputs, padded(inputs.shape[1], cache.columns, padding), cache)
         return self.mixed(inputs, "causal" if inputs.shape[1] > 1 else None, cache)
 
     def mixed(self, inputs: array, mask: Mask, cache: Any = None) -> tuple[array, Any]:

@@ -9,6 +9,7 @@ import attrs
 
 from lmx_core.block import WORDS
 from lmx_core.components.positions import provided
+from lmx_core.config import ComponentSpec, spec
 from lmx_core.construct import build
 from lmx_core.errors import ConfigError
 from lmx_core.factories import make_config
@@ -141,6 +142,18 @@ def _layout(found: Candidate) -> Iterator[Case]:
     yield from _holds(checks.SAVED, found.model())
 
 
+def _cache(found: Candidate) -> Iterator[Case]:
+    """Those that hold keys and values; what others hold is their mixers' matter, whose suites try it."""
+    if hasattr(found.component, "update_and_fetch"):
+        yield from _holds(checks.CACHE, found.bare())
+
+
+def _scaling(found: Candidate) -> Iterator[Case]:
+    yield from _holds(checks.SCALING, found.bare())
+    rope = spec("rope", scaling=ComponentSpec(found.name, found.chosen.options))
+    yield from _holds(checks.POSITION, Make(lambda config: build("position", rope, config)), "_as_a_rope")
+
+
 def _factory(found: Candidate) -> Iterator[Case]:
     yield from _holds(checks.FACTORY, found)
     yield from _holds(checks.MODEL, Make(lambda _: LanguageModel(make_config(found.name, size="tiny"))), "_when_tiny")
@@ -156,6 +169,8 @@ SUITES: Mapping[str, Callable[[Candidate], Iterator[Case]]] = {
     "norm": _norm,
     "position": _position,
     "layout": _layout,
+    "cache": _cache,
+    "rope_scaling": _scaling,
     "config": _factory,
     "tokenizer": _whole(checks.TOKENIZER),
     "dataset": _whole(checks.DATASET),

@@ -26,6 +26,24 @@ ACTIVATIONS = {
     "swish": "silu",
     "xielu": "xielu",
 }
+TEXT_PARTS = {"gemma3": "gemma3_text", "llama4": "llama4_text", "mistral3": "mistral", "qwen3_5": "qwen3_5_text"}
+"""What the text part of a composite is, where its config does not say so."""
+LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
+FURTHER_DEFAULTS: dict[str, dict[str, Any]] = {
+    "apertus": {"rope_parameters": {"rope_type": "llama3", "rope_theta": 12e6, "factor": 8.0, **LLAMA3}},
+    "exaone4": {"num_key_value_heads": 32, "sliding_window": 4096, "rms_norm_eps": 1e-5},
+    "helium": {"rope_parameters": {"rope_theta": 100_000.0}, "rms_norm_eps": 1e-8},
+    "ministral": {"num_key_value_heads": 8, "sliding_window": 4096, "rms_norm_eps": 1e-6},
+}
+"""Of classes that the file of defaults leaves out."""
+FILLED_IN = {
+    "head_dim": {"cohere2", "deepseek_v2", "llama", "mistral", "nemotron"},
+    "num_key_value_heads": {
+        *("cohere", "cohere2", "deepseek_v2", "granite", "granitemoe", "granitemoehybrid", "llama", "olmo", "olmo2"),
+        *("olmo3", "olmo_hybrid", "olmoe", "phi", "phi3", "recurrent_gemma", "zamba2"),
+    },
+}
+"""What the file of defaults has although these classes make it of other keys."""
 
 
 @attrs.frozen
@@ -37,10 +55,12 @@ class Config:
 
     @classmethod
     def read(cls, file: Path) -> "Config":
-        data = json.loads(file.read_text())
-        data = data.get("text_config", data)
+        whole = json.loads(file.read_text())
+        part = TEXT_PARTS.get(whole["model_type"], whole["model_type"])
+        data = {"model_type": part, **whole.get("text_config", whole)}
         known = json.loads(DEFAULTS.read_text())["defaults"] if DEFAULTS.exists() else {}
-        return cls(data, known.get(data["model_type"], {}))
+        taken = {**known, **FURTHER_DEFAULTS}.get(data["model_type"], {})
+        return cls(data, {key: each for key, each in taken.items() if data["model_type"] not in FILLED_IN.get(key, ())})
 
     def __getitem__(self, key: str) -> Any:
         return self.data[key] if key in self.data else self.defaults[key]
@@ -55,14 +75,23 @@ class Config:
         return {ours: self.get(theirs) for ours, theirs in names.items() if self.get(theirs) is not None}
 
     def rope(self, kind: str | None = None) -> dict[str, Any]:
-        """The rope of a kind of layers, in the newer layout: `rope_theta`, `rope_type`, `factor`, ..."""
-        if isinstance(self.data.get("rope_parameters"), Mapping):
-            rope = dict(self.data["rope_parameters"])
-            return dict(rope[kind]) if kind in rope else rope
+        """The rope of a kind of layers, in the newer layout: `rope_theta`, `rope_type`, `factor`, ...
+
+        In the published one `sliding_attention` has a base of its own or the class's, and no scaling.
+        """
         taken = self.defaults.get("rope_parameters", {})
-        scaling = dict(self.data["rope_scaling"] or {}) if "rope_scaling" in self.data else {}
+        taken = taken.get(kind, taken)
+        base = taken.get("rope_theta", 10_000.0)
+        if isinstance(self.data.get("rope_parameters"), Mapping):
+            rope = self.data["rope_parameters"]
+            return {"rope_type": "default", "rope_theta": base, **rope.get(kind, rope)}
+        local = kind == "sliding_attention"
+        scaling = {} if local else dict(self.data.get("rope_scaling") or {})
+        if not scaling and taken.get("rope_type", "default") != "default":
+            return dict(taken)  # a class whose rope is scaled unless something else is said
         scaling["rope_type"] = scaling.get("rope_type", scaling.pop("type", "default"))
-        theta = self.data.get("rope_theta", self.data.get("rotary_emb_base", taken.get("rope_theta", 10_000.0)))
+        bases = ("rope_local_base_freq",) if local else ("rope_theta", "rotary_emb_base")
+        theta = next((self.data[key] for key in bases if key in self.data), base)
         partial = self.data.get(
             "partial_rotary_factor", self.data.get("rotary_pct", taken.get("partial_rotary_factor", 1))
         )
@@ -71,8 +100,9 @@ class Config:
     def rope_arguments(self, kind: str | None = None) -> dict[str, Any]:
         """As arguments of a factory."""
         rope = self.rope(kind)
+        rope = {"original_max_position_embeddings": self.get("max_position_embeddings"), **rope}
         scaling = scaling_spec(rope, self.get("original_max_position_embeddings"))
-        return {"rope_theta": float(rope.get("rope_theta", 10_000.0)), **({"rope_scaling": scaling} if scaling else {})}
+        return {"rope_theta": float(rope["rope_theta"]), **({"rope_scaling": scaling} if scaling else {})}
 
 
 def scaling_spec(rope: Mapping[str, Any], original: int | None = None) -> Any:
@@ -119,7 +149,7 @@ PREFIX = re.compile(
     r"^(?:language_model\.)?(?:model\.language_model\.|transformer\.|gpt_neox\.|model\.)?(?:decoder\.)?"
 )
 EXTRA = re.compile(
-    r"rotary_emb\.inv_freq$|attn\.(?:attention\.)?(?:masked_)?bias$|attention\.(?:masked_)?bias$|^vision|^multi_modal|"
+    r"rotary_emb\.inv_freq$|\battn\.(?:attention\.)?(?:masked_)?bias$|attention\.(?:masked_)?bias$|^vision|^multi_modal|"
     r"act_fn\.(?:beta|eps)$"
 )
 """What a checkpoint may hold beside the model: buffers, and the other half of one that also sees."""

@@ -71,9 +71,9 @@ def test_logits_are_those_of_transformers(case):
 def test_the_greedy_continuation_is_that_of_transformers(case):
     """Alone, and in a batch with prompts of other lengths."""
     model, expected, _ = case
-    prompt, other = expected["prompt"][0].tolist(), expected["input_ids_1"][0].tolist()
-    continuation = expected["greedy"][0].tolist()
+    prompt, continuation = expected["prompt"][0].tolist(), expected["greedy"][0].tolist()
     n = len(continuation)
+    other = expected["input_ids_1"][0, : (model.longest() or 64) + 1 - n].tolist()
     assert generate(model, prompt, max_tokens=n, temperature=0.0) == continuation
     together = generate_batch(model, [other, prompt, other[:3]], max_tokens=n, temperature=0.0)
     assert together[1] == continuation

@@ -22,10 +22,59 @@ def test_list_for_people_and_for_machines(lmx):
     assert [line.split()[:3] for line in lmx("list", "norm").splitlines()[1:]] == [
         ["norm", name, "lmx-core"] for name in ("layer_norm", "none", "rms_norm")
     ]
-    configs = json.loads(lmx("list", "config", "--json"))
-    assert {"name": "llama", "distribution": "lmx-core", "version": "0.1.0"}.items() <= configs[1].items()
+    configs = {row["name"]: row for row in json.loads(lmx("list", "config", "--json"))}
+    assert {"distribution": "lmx-core", "version": "0.1.0"}.items() <= configs["llama"].items()
     kinds = {row["kind"] for row in json.loads(lmx("list", "--json"))}
     assert {"attention", "ffn", "norm", "position", "layout", "config", "dataset", "tokenizer"} <= kinds
+
+
+def test_architectures_are_listed_with_their_source(lmx):
+    """An arXiv number, or who wrote what is not there."""
+    rows = json.loads(lmx("list", "config", "--json"))
+    sources = {row["name"]: row["papers"] for row in rows}
+    assert sources["llama"][0] == "arXiv:2302.13971"
+    assert [name for name, papers in sources.items() if not papers] == []
+    lines = {line.split()[1]: line for line in lmx("list", "config").splitlines()}
+    assert lines["NAME"].endswith("  PAPERS")
+    assert all(lines[name].endswith(", ".join(papers)) for name, papers in sources.items())
+
+
+LLAMA = """
+# embed
+# layers 0-1, 36,992 parameters each
+#     │
+#     ├── rms_norm ── gqa + rope ──╮
+#     ⊕ ◄──────────────────────────╯
+#     ├── rms_norm ── gated ──╮
+#     ⊕ ◄─────────────────────╯
+#     ▼
+# rms_norm → head
+#
+# 106,816 parameters
+# 256 bytes of cache a token in bf16
+[model]
+"""
+
+
+def test_info_draws_the_block(lmx):
+    assert LLAMA in lmx("info", "llama", "--tiny")
+
+
+def test_info_draws_each_of_several_blocks(lmx, tmp_path):
+    """With the layers that it serves; the text is still a config."""
+    (tmp_path / "mixed.toml").write_text(
+        "[model]\nn_layers = 7\nblock_pattern = ['near', 'near', 'far']\n[model.block]\nposition = 'none'\n"
+        "[model.blocks.near]\nattention = { name = 'sliding_window', window = 64 }\n[model.blocks.far]\nffn = 'none'\n"
+    )
+    text = lmx("info", "mixed.toml", "--svg", "mixed.svg")
+    assert "# layers 0-1, 3-4, 6 (near), " in text
+    assert "sliding_window, last 64" in text
+    assert "# layers 2, 5 (far), " in text
+    assert tomllib.loads(text)["model"]["block_pattern"] == ["near", "near", "far"]
+    svg = (tmp_path / "mixed.svg").read_text()
+    assert svg.startswith("<svg ")
+    assert ">near<" in svg
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["mixed.svg", "mixed.toml"]
 
 
 def test_info_shows_a_config_that_is_a_config(lmx, tmp_path):
@@ -47,23 +96,57 @@ def test_count_needs_no_memory_for_the_weights(lmx, tmp_path):
         [sys.executable, "-P", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     lines = done.stdout.splitlines()
-    assert lines[-1] == "68,976,648,192 parameters"
-    assert lines[0].split() == ["embed.weight", "32000", "x", "8192", "262,144,000"]
-    assert sum(int(line.split()[-1].replace(",", "")) for line in lines[:-1]) == 68_976_648_192
+    listed = lines[: lines.index("68,976,648,192 parameters")]
+    assert listed[0].split() == ["embed.weight", "32000", "x", "8192", "262,144,000"]
+    assert sum(int(line.split()[-1].replace(",", "")) for line in listed) == 68_976_648_192
 
 
 def test_a_file_is_counted_as_it_trains(lmx, tmp_path):
     """With the tokenizer's vocabulary where the file states none, and an architecture's name before a folder's."""
     (tmp_path / "tiny.toml").write_text(lmx("init", "llama"))
-    assert lmx("count", "tiny.toml").strip() == "885,888 parameters"
+    assert lmx("count", "tiny.toml").splitlines()[0] == "885,888 parameters"
     (tmp_path / "llama").mkdir()
     assert "# 106,816 parameters" in lmx("info", "llama", "--tiny")
+
+
+COUNTED = """
+6,738,415,616 parameters
+
+parameters
+  embed                                131,072,000
+  layers 0-31                        6,476,267,520  202,383,360 each
+  norm                                       4,096
+  head                                 131,072,000
+  active for a token                 6,738,415,616  all
+
+FLOPs of a token, the last of 2,048
+  forward                           14,287,896,576  1,073,741,824 of them for looking at tokens
+  backward                          28,575,793,152
+
+cache in bf16
+  a token                            524,288 bytes  512 KiB
+  2,048 tokens                 1,073,741,824 bytes  1 GiB
+
+weights
+  fp32                        26,953,662,464 bytes  25.1 GiB
+  bf16                        13,476,831,232 bytes  12.6 GiB
+  4-bit                        3,790,741,504 bytes  3.53 GiB
+"""
+
+
+def test_count_for_people(lmx):
+    assert lmx("count", "llama", "--size", "7b", "--context", 2048) == COUNTED.lstrip()
 
 
 def test_count_for_machines(lmx):
     counted = json.loads(lmx("count", "gpt", "--detail", "--json"))
     assert counted["total"] == 124_439_808
     assert counted["parameters"]["positions.0.weight"] == [1024, 768]
+    assert counted["flops_backward"] == 2 * counted["flops_forward"]
+    assert (counted["context"], counted["cache_bytes_per_token"]) == (1024, 36_864)
+    assert counted["layers"][0]["layers"] == list(range(12))
+    assert {"active", "cache_bytes", "memory_bytes_fp32", "memory_bytes_bf16", "memory_bytes_4bit"} <= counted.keys()
+    assert "parameters" not in json.loads(lmx("count", "gpt", "--json"))
 
 
 def test_diff_shows_exactly_what_differs(lmx):
@@ -74,6 +157,37 @@ def test_diff_shows_exactly_what_differs(lmx):
     assert "model.block.norm_eps" not in rows
     assert lmx("diff", "gpt", "gpt").strip() == "gpt and gpt are the same"
     assert json.loads(lmx("diff", "llama", "gpt", "--json"))["model.n_layers"] == [32, 12]
+
+
+def test_diff_tells_blocks_by_what_is_their_own(lmx, tmp_path):
+    """A field that blocks have from `block` is told there, and a pattern in one line; what is not there is a dash."""
+    head = "[model]\nblock_pattern = ['near', 'far']\n[model.block]\nd_model = 64\nbias = false\n"
+    near = "[model.blocks.near]\nattention = { name = 'sliding_window', window = 8 }\n[model.blocks.far]\n"
+    (tmp_path / "a.toml").write_text(head + near)
+    other = head.replace("['near', 'far']", "['near', 'near', 'far']").replace("64", "128")
+    (tmp_path / "b.toml").write_text(other + near.replace("8", "16") + "ffn = 'none'\n")
+    rows = {line.split()[0]: line.split(maxsplit=1)[1] for line in lmx("diff", "a.toml", "b.toml").splitlines()[1:]}
+    assert {key: " ".join(row.split()) for key, row in rows.items()} == {
+        "model.block.d_model": "64 128",
+        "model.blocks.near.attention.window": "8 16",
+        "model.blocks.far.ffn": "standard none",
+        "model.blocks.far.ffn.activation": "gelu -",
+        "model.block_pattern": "near, far near x 2, far",
+    }
+    (tmp_path / "c.toml").write_text("[model]\n[model.block]\nd_model = 64\nbias = false\n")
+    keys = json.loads(lmx("diff", "c.toml", "a.toml", "--json"))
+    assert keys == {
+        "model.blocks.near.attention": [None, "sliding_window"],
+        "model.blocks.near.attention.window": [None, 8],
+        "model.block_pattern": [None, ["near", "far"]],
+    }
+
+
+def test_diff_keeps_what_belongs_together(lmx):
+    keys = [line.split()[0] for line in lmx("diff", "llama", "gpt").splitlines()[1:]]
+    of_block = [key.startswith("model.block.") for key in keys]
+    assert of_block == sorted(of_block, reverse=True)
+    assert {"model.block.position", "model.block.position.fraction"} <= set(keys)
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt", "block"])
@@ -170,6 +284,10 @@ def test_mlx_without_a_backend_says_what_to_install(tmp_path, arguments):
         (["list", "atention"], "no kind of component named 'atention'. Did you mean 'attention'?"),
         (["info", "lama"], "no config named 'lama'. Did you mean 'llama'?"),
         (["info", "llama", "--size", "tny"], "llama has no size 'tny'. Did you mean 'tiny'?"),
+        (["info", "llama", "--tiny", "--svg", "tiny.toml/a.svg"], "could not write tiny.toml/a.svg: "),
+        (["info", "llama", "--tiny", "--svg", "empty"], "is a directory"),
+        (["count", "gpt", "--context", "1025"], "context=1025 is longer than what the model's positions can place"),
+        (["count", "gpt", "--context", "0"], "0 is not in the range x>=1"),
         (["count", "none.toml"], "cannot read none.toml: No such file"),
         (["count", "runs/none"], "cannot read runs/none: No such file"),
         (["count", "empty.toml"], "empty.toml has no [model]"),

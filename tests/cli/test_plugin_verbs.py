@@ -86,8 +86,9 @@ def test_list_tells_states_without_importing(lmx, site):
     text = lmx("list", "ffn")
     assert text == lmx("plugins", "list", "ffn")
     assert "imported" not in text
-    assert ["ffn", "own", "acme-a", "1.0", str(file), "ok"] in [line.split() for line in text.splitlines()]
-    assert text.splitlines()[0].split() == ["KIND", "NAME", "DISTRIBUTION", "VERSION", "FILE", "STATE"]
+    row = ["ffn", "own", "acme-a", "1.0", str(file), "ok", "arXiv:2002.05202"]
+    assert row in [line.split() for line in text.splitlines()]
+    assert text.splitlines()[0].split() == ["KIND", "NAME", "DISTRIBUTION", "VERSION", "FILE", "STATE", "PAPERS"]
 
 
 def test_files_are_found_below_packages_that_are_not_imported(lmx, site, tmp_path):
@@ -134,8 +135,8 @@ def test_show_says_what_the_source_says(lmx, site):
     text = lmx("plugins", "show", "ffn.acme-a/scaled")
     assert "arXiv:2002.05202" in text
     assert ["scale", "float", "2.0", ">", "0", "What", "it", "multiplies", "with."] in map(str.split, text.splitlines())
-    assert "sizes         tiny, 7b, 13b, 70b" in lmx("plugins", "show", "llama")
-    assert "no options" in lmx("plugins", "show", "attention.gqa")
+    assert "sizes         tiny, " in lmx("plugins", "show", "llama")
+    assert "no options" in lmx("plugins", "show", "attention.none")
     for name in ("scaled", "ffn.scaled"):
         told = lmx("plugins", "show", name, code=2, LMX_DISABLE="acme-a")
         assert "acme-a offers it, and LMX_DISABLE hides that" in told
@@ -179,7 +180,8 @@ def test_a_component_is_checked_with_the_config_that_it_asks_for(lmx):
             ["gated", "--set", "activation=foo"],
             [
                 "Error: 1 problem in the options of ffn 'lmx-core/gated'",
-                "  activation: expected 'gelu' or 'gelu_tanh' or 'relu' or 'silu', got 'foo' (str)",
+                "  activation: expected 'gelu' or 'gelu_tanh' or 'identity' or 'mish' or 'quick_gelu' or 'relu' or 'relu2' or "
+                "'sigmoid' or 'silu' or 'tanh' or 'xielu', got 'foo' (str)",
             ],
         ),
         (

@@ -59,22 +59,71 @@ def fitting(name):
 WITH_FILES = {called("dataset", "shakespeare"), called("dataset", "text"), called("tokenizer", "tiktoken")}
 BY_ITSELF = {f"{kind}.{name}": {} for kind in kinds() for name in core(kind)}
 BY_ITSELF |= {f"attention.{name}": fitting(name) for name in core("attention")}
+LONGROPE = {"short_factor": [1.0] * 8, "long_factor": [1.0, 1.5, *range(2, 8)], "original_max_seq_len": 512}
+NEEDED = {called("rope_scaling", "longrope"): LONGROPE}
+"""Options without which a component cannot be built."""
 VARIANTS = [
-    *((name, config) for name, config in BY_ITSELF.items() if name not in WITH_FILES),
-    *((f"attention.{name}", {**fitting(name), "bias": False}) for name in core("attention")),
-    (called("attention", "gqa"), {"n_kv_heads": 1, "d_model": 32, "head_dim": 16}),
-    *((f"{kind}.{name}", {"bias": False}) for kind in ("ffn", "norm") for name in core(kind)),
-    *((f"schedule.{name}", {"max_steps": 7, "warmup_steps": 3}) for name in core("schedule")),
-    (called("optimizer", "adamw"), {"weight_decay": 0.1, "learning_rate": 0.1}),
+    *((name, config, NEEDED.get(name, {})) for name, config in BY_ITSELF.items() if name not in WITH_FILES),
+    *((f"attention.{name}", {**fitting(name), "bias": False}, {}) for name in core("attention")),
+    (called("attention", "gqa"), {"n_kv_heads": 1, "d_model": 32, "head_dim": 16}, {}),
+    *((f"{kind}.{name}", {"bias": False}, {}) for kind in ("ffn", "norm") for name in core(kind)),
+    *((f"schedule.{name}", {"max_steps": 7, "warmup_steps": 3}, {}) for name in core("schedule")),
+    (called("optimizer", "adamw"), {"weight_decay": 0.1, "learning_rate": 0.1}, {}),
+    *(
+        (called("attention", name), {}, options)
+        for name, options in (
+            ("sliding_window", {"window": 9}),
+            ("chunked", {"chunk_size": 16}),
+            ("gqa", {"softcap": 2.0, "sinks": True, "scale": 0.2, "clip": 1.5, "qkv_bias": False}),
+            ("gqa", {"qk_norm": "rms_norm", "query_growth": 0.3, "query_growth_every": 8, "query_growth_shift": 1}),
+            ("gqa", {"qk_norm": {"name": "layer_norm", "weight": False}, "qk_norm_over": "each_head"}),
+            ("gqa", {"qk_norm": "rms_norm", "qk_norm_over": "all_heads", "o_bias": False}),
+            ("sliding_window", {"window": 9, "qk_norm": "layer_norm", "qk_norm_after_position": True}),
+        )
+    ),
+    *(
+        (called("position", "rope"), {}, options)
+        for options in (
+            {"fraction": 0.5, "interleaved": True, "theta": 100.0},
+            {"scaling": {"name": "yarn", "factor": 4.0, "original_max_seq_len": 512}},
+            {"scaling": {"name": "dynamic", "factor": 4.0}},
+        )
+    ),
+    (called("position", "alibi"), {}, {"scale": 0.25, "from_above": True}),
+    (called("position", "learned"), {}, {"skip": 2}),
+    (called("position", "t5"), {}, {"n_buckets": 8, "max_distance": 20}),
+    *(
+        (called("ffn", name), {}, {"activation": act, "bias": False})
+        for name in ("standard", "gated")
+        for act in ("xielu", "relu2", "quick_gelu")
+    ),
+    *((called("norm", name), {}, {"unit_offset": True}) for name in ("rms_norm", "layer_norm")),
+    *((called("norm", name), {}, {"weight": False}) for name in ("rms_norm", "layer_norm")),
+    (called("layout", "parallel"), {}, {"norms": 2, "residual_multiplier": 0.5}),
+    (called("layout", "sandwich"), {}, {"residual_multiplier": 0.3}),
+    (called("layout", "normed_residual"), {}, {"attention_beta": 0.7, "ffn_beta": 2.0}),
+    (called("cache", "rotating"), {}, {"max_size": 20, "keep": 3}),
+    (called("cache", "quantised"), {}, {"bits": 4, "group_size": 32, "max_size": 30, "keep": 2}),
+    *(
+        (called("rope_scaling", name), {}, options)
+        for name, options in (
+            ("linear", {"factor": 4.0}),
+            ("dynamic", {"factor": 4.0}),
+            ("dynamic", {"alpha": 100.0}),
+            ("yarn", {"factor": 4.0, "original_max_seq_len": 512, "truncate": False}),
+            ("yarn", {"factor": 4.0, "original_max_seq_len": 512, "mscale": 1.0, "mscale_all_dim": 0.7}),
+            ("proportional", {"fraction": 0.5, "factor": 2.0}),
+        )
+    ),
 ]
 
 
 @pytest.mark.parametrize(
     "check",
     [
-        pytest.param(case.run, id="-".join([name, *map(str, config.values()), case.name]))
-        for name, config in VARIANTS
-        for case in cases(name, config=config)
+        pytest.param(case.run, id="-".join([name, *map(str, (*config.values(), *options.items())), case.name]))
+        for name, config, options in VARIANTS
+        for case in cases(name, config=config, options=options)
     ],
 )
 def test_every_component_keeps_its_promises(check):
@@ -109,7 +158,7 @@ def _byte(number):
 
 
 def test_every_component_of_core_is_held_to_its_suite():
-    assert {name for name, _ in VARIANTS} | WITH_FILES == set(BY_ITSELF)
+    assert {name for name, _, _ in VARIANTS} | WITH_FILES == set(BY_ITSELF)
 
 
 @pytest.mark.parametrize("check", checks.MIXER, ids=named)

@@ -40,9 +40,10 @@ def told(call):
 
 
 def test_a_name_that_is_nearly_right(plugins):
-    plugins.install("acme-window", {"attention.sliding_window": "acme_window:Mixer"}, MIXER)
-    assert told(lambda: registry("attention").get("slidng_window")) == (
-        "no attention named 'slidng_window'. Did you mean 'sliding_window'? Installed: gqa, mha, none, sliding_window."
+    plugins.install("acme-window", {"attention.striding_window": "acme_window:Mixer"}, MIXER)
+    assert told(lambda: registry("attention").get("stridng_window")) == (
+        "no attention named 'stridng_window'. Did you mean 'striding_window'? "
+        "Installed: chunked, gqa, mha, none, sliding_window, sliding_window_gqa, striding_window."
     )
 
 

@@ -1,5 +1,7 @@
 """What goes wrong in the caches of mixers. Each fault can be given to any mixer with keys and values."""
 
+import mlx.core as mx
+
 from lmx_core.components.caches import KVCache
 
 from .faults import fault
@@ -56,29 +58,21 @@ class SaysAnotherNumber(KVCache):
 @cache_fault("cache_counts_tokens", says="forgot more than there was")
 class TrimsMoreThanThereIs(KVCache):
     def trim(self, n):
-        self.offset = max(self.offset - n, 0)
+        self.columns = max(self.columns - n, 0)
         return n
 
 
 @cache_fault("cache_counts_tokens", says="differ by|offset")
 class DoesNotRestore(KVCache):
     def restore(self, mark):
-        self.offset -= 0
+        pass
 
 
 @cache_fault("cache_counts_tokens", says="number of tokens seen")
 class CountsRoundNumbers(KVCache):
     """It grows in steps and counts what it has room for."""
 
-    offset = property(lambda self: -(-self.count // 8) * 8, lambda self, value: vars(self).update(count=value))
-    count = 0
-
-    def update_and_fetch(self, keys, values):
-        inner = KVCache()
-        inner.keys, inner.values, inner.offset = self.keys, self.values, self.count
-        found = inner.update_and_fetch(keys, values)
-        self.keys, self.values, self.count = inner.keys, inner.values, inner.offset
-        return found
+    offset = property(lambda self: -(-self.columns // 8) * 8)
 
 
 @cache_fault("caches_share_nothing", says="differ by")
@@ -89,21 +83,103 @@ class KeepsTheArraysItIsGiven(KVCache):
 
     @state.setter
     def state(self, arrays):
-        self.keys, self.values = arrays
-        self.offset = self.keys.shape[2]
+        KVCache.state.fset(self, arrays)
+        self._buffer.parts = tuple(arrays[:-1])
 
 
 @cache_fault("cache_state_round_trips", says="differ by")
 class SavesAllButTheLast(KVCache):
     @property
     def state(self):
-        return [each[..., :-1, :] for each in super().state]
+        *parts, numbers = super().state
+        return [*(each[..., :-1, :] for each in parts), numbers - mx.array([0, 1])]
 
     @state.setter
     def state(self, arrays):
         KVCache.state.fset(self, arrays)
 
 
+@cache_fault("ragged_batches_equal_single_rows", says="differ by")
+class TakesPaddingForTokens(KVCache):
+    def pad(self, padding):
+        pass
+
+
+@cache_fault("batches_join_and_leave", says="differ by")
+class ForgetsPaddingWhenRowsJoin(KVCache):
+    def extend(self, other):
+        super().extend(other)
+        self.padding = None
+
+
+@cache_fault("batches_join_and_leave", says="differ by")
+class KeepsRowsInTheirOrder(KVCache):
+    def filter(self, rows):
+        super().filter(sorted(rows))
+
+
 @cache_fault("cache_state_round_trips", says="nbytes is 0")
 class WeighsNothing(KVCache):
     nbytes = 0
+
+
+# By themselves --------------------------------------------------------------------------------------------------------
+
+
+def by_itself(check, says):
+    """Note a class that differs from the full cache of core in one thing."""
+    return lambda faulty: fault("cache", "full", check, says=says)(lambda _: faulty)
+
+
+@by_itself("holds_what_it_is_given", "differ by")
+class ReturnsOtherValues(KVCache):
+    def update_and_fetch(self, keys, values):
+        keys, values = super().update_and_fetch(keys, values)
+        return keys, values[:, ::-1]
+
+
+@by_itself("holds_what_it_is_given", "are missing from what it returned")
+class HasATooSmallWindow(KVCache):
+    def _first(self, columns):
+        return super()._first(columns) and super()._first(columns) + 1
+
+
+@by_itself("parts_are_like_the_whole", "differ by")
+class HoldsSingleTokensBetter(KVCache):
+    def encode(self, x):
+        return (x if x.shape[2] == 1 else 1.01 * x,)
+
+
+@by_itself("tokens_are_taken_back", "offset is 25 after 20 tokens")
+class StaysWhereItIs(KVCache):
+    def restore(self, mark):
+        pass
+
+
+@by_itself("tokens_are_taken_back", r"trim\(3\) took 2 back")
+class TakesOneLess(KVCache):
+    def trim(self, n):
+        return super().trim(n - 1)
+
+
+@by_itself("saved_caches_go_on", "other tokens come back|differ by|broadcast")
+class SavesWhereItIsWrongly(KVCache):
+    @property
+    def state(self):
+        *parts, numbers = super().state
+        return [*parts, numbers - mx.array([0, 1])]
+
+    @state.setter
+    def state(self, arrays):
+        KVCache.state.fset(self, arrays)
+
+
+@by_itself("memory_is_bounded_by_the_scope", "bytes became")
+class KeepsEverything(KVCache):
+    def _first(self, columns):
+        return 0
+
+
+@by_itself("rows_join_and_leave", "offset is")
+class CountsTheLongestRow(KVCache):
+    offset = property(lambda self: self.columns)

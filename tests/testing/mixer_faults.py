@@ -39,8 +39,8 @@ def built_with(*checks, says=""):
         @functools.wraps(change)
         def apply(mixer):
             class Faulty(mixer):
-                def __init__(self, config):
-                    super().__init__(config)
+                def __init__(self, config, *options):
+                    super().__init__(config, *options)
                     change(self)
 
             return Faulty

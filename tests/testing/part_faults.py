@@ -58,8 +58,8 @@ def computes_in_float32(x, y):
 
 def always_has_the_models_width(norm):
     class Faulty(norm):
-        def __init__(self, config, width=None):
-            super().__init__(config)
+        def __init__(self, config, options, width=None):
+            super().__init__(config, options)
 
     return Faulty
 
@@ -97,13 +97,16 @@ def forgets_the_offset(position):
 @fault("position", "alibi", "offsets_continue", says="differ by")
 def takes_one_offset_for_all_rows(position):
     def first(offset):
-        return offset if isinstance(offset, int) else offset[0] + mx.zeros_like(offset)
+        return offset if isinstance(offset, int) or offset.shape[0] == 1 else offset[:1] + mx.zeros_like(offset)
 
     class Faulty(position):
         pass
 
     def taking_one(name):
         def method(self, *inputs):
+            if name == "bias":
+                queries, keys = inputs
+                return position.bias(self, first(queries) if queries.ndim == 2 else queries, keys)
             *others, offset = inputs
             return getattr(position, name)(self, *others, first(offset)) if len(inputs) > 1 else None
 
@@ -124,7 +127,7 @@ def turns_in_float32(position):
     return Faulty
 
 
-@fault("position", "alibi", "dtypes_are_kept", says="the bias has shape")
+@fault("position", "alibi", "dtypes_are_kept", says="the bias of queries .* has shape")
 def has_a_bias_for_all_heads(position):
     class Faulty(position):
         def bias(self, queries, keys):
@@ -198,8 +201,8 @@ def calls_its_mixer_twice(layout):
 @fault("layout", "post_norm", "gradients_reach_everything_without_attention", says="layout.attention_norm")
 def has_norms_for_what_is_not_there(layout):
     class Faulty(layout):
-        def __init__(self, config, attention=True, ffn=True):
-            super().__init__(config)
+        def __init__(self, config, options, attention=True, ffn=True):
+            super().__init__(config, options)
 
     return Faulty
 
@@ -219,7 +222,10 @@ def wired(*checks, base="pre_norm", says="differ by"):
 
     def add(change):
         def apply(layout):
-            return type("Faulty", (layout,), {"residual": change})
+            def residual(self, x, sublayer, name):
+                return change(self, x, sublayer, self[f"{name}_norm"])
+
+            return type("Faulty", (layout,), {"residual": residual})
 
         apply.__name__ = change.__name__
         fault("layout", base, *checks, says=says)(apply)
@@ -290,7 +296,7 @@ def does_not_say_whether_it_normalises(layout):
     class Faulty(nn.Module):
         def __init__(self, config, attention=True, ffn=True):
             super().__init__()
-            self.inner = layout(config, attention, ffn)
+            self.inner = layout(config, None, attention, ffn)
 
         def __call__(self, x, attention, ffn):
             return self.inner(x, attention, ffn)
@@ -365,3 +371,39 @@ def returns_a_config_of_its_own(found):
 
     faulty.sizes = {"tiny": {}}
     return faulty
+
+
+# Scalings ---------------------------------------------------------------------------------------------------------------
+
+
+def scaling_fault(check, says):
+    """Note a function of the frequencies and the length that stands in place of a scaling's."""
+
+    def add(change):
+        def apply(scaling):
+            class Faulty(scaling):
+                def frequencies(self, length):
+                    found, factor = super().frequencies(length)
+                    return change(found, length), factor
+
+            return Faulty
+
+        apply.__name__ = change.__name__
+        return fault("rope_scaling", "linear", check, says=says)(apply)
+
+    return add
+
+
+@scaling_fault("frequencies_fit", "9 numbers for 8 pairs")
+def has_a_pair_too_many(frequencies, length):
+    return [*frequencies, 0.0]
+
+
+@scaling_fault("waves_are_only_stretched", "turn faster at 1 tokens")
+def squeezes_waves(frequencies, length):
+    return [2 * each for each in frequencies]
+
+
+@scaling_fault("says_what_it_depends_on", "by_length is False, but the frequencies change")
+def depends_on_the_length(frequencies, length):
+    return [each / length for each in frequencies]

@@ -21,11 +21,11 @@ from . import cache_faults, mixer_faults, part_faults, run_faults, text_faults  
 from .faults import FAULTS
 
 CONFIGS = {("attention", "mha"): {"n_kv_heads": SMALL.n_heads}}
-MIXERS = [
-    ref.name
-    for ref in registry("attention").refs()
-    if ref.dist == CORE and not getattr(registry("attention").get(ref.name), "silent", False)
-]
+BY_CLASS = {
+    registry("attention").get(ref.name): ref.name for ref in reversed(registry("attention").refs()) if ref.dist == CORE
+}
+MIXERS = [name for component, name in BY_CLASS.items() if not getattr(component, "silent", False)]
+"""Each once, whatever other names it has."""
 PAIRS = [(fault, base) for fault in FAULTS for base in ([fault.base] if fault.base else MIXERS)]
 
 
@@ -118,9 +118,14 @@ FROZEN = [tuple(line.split()) for line in (Path(__file__).parent / "promises.txt
 def names_of(kind):
     """The cases of core's components of a kind."""
     core = [ref.name for ref in registry(kind).refs() if ref.dist == CORE and (kind, ref.name) not in LEFT_OUT]
-    return {each.name for name in core for each in cases(f"{kind}.{name}", config=CONFIGS.get((kind, name)))}
+    return {
+        each.name
+        for name in core
+        for each in cases(f"{kind}.{name}", config=CONFIGS.get((kind, name)), options=OPTIONS.get((kind, name)))
+    }
 
 
+OPTIONS = {("rope_scaling", "longrope"): {"short_factor": [1.0] * 8, "long_factor": [2.0] * 8}}
 LEFT_OUT = {("tokenizer", "tiktoken"), ("dataset", "text")}  # one needs a network, the other paths
 
 

@@ -3,14 +3,15 @@
 Those of modules are called with `make`, which builds one: `check(lambda: MyMixer(SMALL))`. `MIXER` holds for attention
 and for blocks (and so for layouts and positions); `FFN` and `NORM` for what works on each position by itself; `POSITION`
 for encodings; `MODEL` for models beyond what holds for their parts. The others are called with a `Candidate`, which
-knows the component's name, options and config; those of `LAYOUT` with a `Make`, which builds one with `attention=` and
-`ffn=`.
+knows the component's name, options and config; those of `LAYOUT`, `CACHE` and `SCALING` with a `Make`: it builds one
+with `attention=` and `ffn=`, of a scope, or for a head.
 """
 
 from collections.abc import Callable, Sequence
 
 from lmx_core.testing.candidate import Candidate
 from lmx_core.testing.checks import (
+    caches,
     commands,
     datasets,
     factories,
@@ -20,6 +21,7 @@ from lmx_core.testing.checks import (
     optimizers,
     options,
     positions,
+    scalings,
     schedules,
     streams,
     sublayers,
@@ -57,6 +59,8 @@ STREAM: Checks = (
     streams.cache_counts_tokens,
     streams.cache_state_round_trips,
     streams.caches_share_nothing,
+    streams.ragged_batches_equal_single_rows,
+    streams.batches_join_and_leave,
 )
 MIXER: Checks = (*STREAM, streams.a_boolean_mask_is_honoured)
 POSITION: Checks = (
@@ -65,6 +69,19 @@ POSITION: Checks = (
     positions.knows_its_limit,
     positions.turns_by_distance,
     positions.tells_positions_apart,
+)
+CACHE: Layouts = (
+    caches.holds_what_it_is_given,
+    caches.parts_are_like_the_whole,
+    caches.tokens_are_taken_back,
+    caches.saved_caches_go_on,
+    caches.memory_is_bounded_by_the_scope,
+    caches.rows_join_and_leave,
+)
+SCALING: Layouts = (
+    scalings.frequencies_fit,
+    scalings.waves_are_only_stretched,
+    scalings.says_what_it_depends_on,
 )
 LAYOUT: Layouts = (
     layouts.sublayers_are_called_once,

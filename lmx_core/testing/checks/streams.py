@@ -109,6 +109,70 @@ def cache_counts_tokens(make: Maker) -> None:
     close(subject(x[:, :7], cache), y[:, :7])
 
 
+def ragged_batches_equal_single_rows(make: Maker) -> None:
+    """Rows of different lengths, filled up at their beginnings, come out as each does alone, in parts too. For mixers whose
+    cache takes padding.
+    """
+    subject = Subject(make)
+    lengths = (33, 12, 26)
+    x, filling = subject.inputs(batch=3, seed=1), subject.inputs(batch=3, seed=2)
+    if not _can(subject.make_cache(), "pad"):
+        return
+    alone = [subject(x[row : row + 1, :n]) for row, n in enumerate(lengths)]
+    rows = [mx.concatenate([filling[row, n:], x[row, :n]]) for row, n in enumerate(lengths)]
+    batch = mx.stack(rows)
+    for size in (33, 10, 1):
+        cache = subject.make_cache()
+        for memory in memories(cache):
+            memory.pad([33 - n for n in lengths])
+        y = mx.concatenate([subject(batch[:, i : i + size], cache) for i in range(0, 33, size)], axis=1)
+        for row, n in enumerate(lengths):
+            close(y[row : row + 1, 33 - n :], alone[row])
+
+
+def batches_join_and_leave(make: Maker) -> None:
+    """Sequences that were read alone go on in one batch as they do alone, whatever their lengths; rows leave it. For mixers
+    whose cache can be extended.
+    """
+    subject = Subject(make)
+    x = subject.inputs(batch=3)
+    whole = subject(x)
+    places = [20, 5, 26]
+    caches = [subject.make_cache() for _ in places]
+    if not _can(caches[0], "extend"):
+        return
+    for row, (cache, n) in enumerate(zip(caches, places, strict=True)):
+        subject(x[row : row + 1, :n], cache)
+    cache, *others = caches
+    for other in others:
+        for memory, more in zip(memories(cache), memories(other), strict=True):
+            memory.extend(more)
+    rows = [0, 1, 2]
+
+    def go_on(n: int) -> None:
+        y = subject(mx.stack([x[row, places[row] : places[row] + n] for row in rows]), cache)
+        for i, row in enumerate(rows):
+            close(y[i], whole[row, places[row] : places[row] + n])
+            places[row] += n
+
+    go_on(1)
+    go_on(3)
+    rows = [2, 0]
+    for memory in memories(cache):
+        memory.filter(rows)
+    go_on(1)
+    go_on(2)
+    single = [memory.extract(1) for memory in memories(cache)]
+    cache, rows = (single if isinstance(cache, list) else single[0]), [0]
+    go_on(3)
+
+
+def _can(cache: Any, what: str) -> bool:
+    """Whether there is a cache, and each part of it has the method."""
+    found = memories(cache)
+    return bool(found) and all(hasattr(memory, what) for memory in found)
+
+
 def _trimmable(cache: Any) -> bool:
     """For now: a cache that keeps the last tokens alone can take back none once it is full."""
     return all(memory.is_trimmable() for memory in memories(cache))

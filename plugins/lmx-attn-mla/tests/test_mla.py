@@ -11,7 +11,8 @@ from mlx.utils import tree_flatten
 
 from lmx_attn_mla import MLA, MLAOptions
 from lmx_attn_mla.reference import mla as reference
-from lmx_core import BlockConfig, ConfigurableBlock, KVCache, build, generate, load_model, spec
+from lmx_core import BlockConfig, ConfigurableBlock, KVCache, ModelConfig, build, generate, load_model, spec
+from lmx_core.census import census
 from lmx_core.components.masks import causal
 from lmx_core.errors import ConfigError
 from lmx_core.testing import SMALL, close, conformance, randomise
@@ -103,7 +104,7 @@ def test_the_cache_holds_the_latent_only(tokens):
     for heads in (2, 8):
         config = attrs.evolve(SMALL, n_heads=heads, n_kv_heads=heads)
         _, cache = mla(config)(normal(1, tokens, 64), "causal", MLA(config, MLAOptions()).make_cache())
-        assert sum(part.size for part in cache.state) == tokens * (32 + 8)
+        assert sum(part.size for part in cache.state[:-1]) == tokens * (32 + 8)
 
 
 def test_a_layer_of_deepseek_v2():
@@ -213,3 +214,15 @@ def test_the_readme_trains(tmp_path, monkeypatch):
     model = load_model(job.path)
     assert model.config.block.attention == spec("mla", kv_lora_rank=32, rope_head_dim=8)
     assert bytes(generate(model, list(b"to be or"), max_tokens=24, temperature=0.0)) == b" not to be, that is the "
+
+
+def test_it_is_counted_as_deepseek_v2_lite():
+    """`kv_lora_rank + rope_head_dim` numbers a token and layer; scores over N + P numbers a head, sums over V."""
+    options = {"kv_lora_rank": 512, "rope_head_dim": 64, "nope_head_dim": 128, "v_head_dim": 128}
+    block = BlockConfig(attention=spec("mla", **options), ffn="gated", norm="rms_norm", position="rope", bias=False,
+                        d_model=2048, n_heads=16, d_ff=10_944)  # fmt: skip
+    counted = census(ModelConfig(block=block, n_layers=27, vocab_size=102_400, tie_embeddings=False), 1000)
+    assert counted.cache_bytes_per_token == 2 * 27 * (512 + 64)
+    assert counted.cache_bytes == 1000 * counted.cache_bytes_per_token
+    assert counted.flops_attention == 27 * 2 * 16 * (128 + 64 + 128) * 1000
+    assert counted.flops_unknown == []

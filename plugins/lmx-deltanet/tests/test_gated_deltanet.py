@@ -8,6 +8,7 @@ import mlx.core as mx
 import pytest
 
 from lmx_core import BlockConfig, ConfigurableBlock, LanguageModel, ModelConfig, build, generate, load_model, spec
+from lmx_core.census import census
 from lmx_core.errors import ConfigError
 from lmx_core.protocols import Cache
 from lmx_core.testing import SMALL, close, conformance, randomise
@@ -235,3 +236,15 @@ def test_the_readme_trains(tmp_path, monkeypatch):
     model = load_model(job.path)
     assert model.config.block.attention == spec("gated_deltanet")
     assert bytes(generate(model, list(b"to be or"), max_tokens=24, temperature=0.0)) == b" not to be, that is the "
+
+
+def test_it_costs_the_same_after_however_many_tokens():
+    """A state in float32 and the last `conv_size - 1` tokens in bfloat16; 7 FLOPs for each number of a state."""
+    block = attrs.evolve(SMALL, attention=spec("gated_deltanet", **GROUPED), position="none")
+    config = ModelConfig(block=block, n_layers=2, vocab_size=50)
+    states, channels = 6 * 8 * 16, 2 * 2 * 8 + 6 * 16
+    for context in (1, 1000):
+        counted = census(config, context)
+        assert counted.cache_bytes_per_token == 0
+        assert counted.cache_bytes == counted.cache_bytes_fixed == 2 * (4 * states + 2 * 2 * channels)
+        assert counted.flops_attention == 2 * 7 * states

@@ -10,7 +10,8 @@ import pytest
 from mlx.nn.utils import value_and_grad
 from mlx.utils import tree_flatten
 
-from lmx_core import BlockConfig, ConfigurableBlock, build, generate, load_model, spec
+from lmx_core import BlockConfig, ConfigurableBlock, ModelConfig, build, generate, load_model, spec
+from lmx_core.census import census
 from lmx_core.errors import ConfigError
 from lmx_core.objective import take_reports
 from lmx_core.testing import SMALL, close, conformance, randomise
@@ -195,3 +196,27 @@ def test_the_readme_trains(tmp_path, monkeypatch):
     model = load_model(job.path)
     assert model.config.block.ffn.options["n_experts"] == 4
     assert bytes(generate(model, list(b"to be or"), max_tokens=24, temperature=0.0)) == b" not to be, that is the "
+
+
+def test_a_token_uses_a_part_of_mixtral():
+    """Mixtral 8x7B has 46.7 billion parameters, of which a token uses 12.9 (section 2.1 of arXiv:2401.04088)."""
+    block = BlockConfig(attention="gqa", ffn=spec("moe", n_experts=8, top_k=2), norm="rms_norm", position="rope",
+                        bias=False, d_model=4096, n_heads=32, n_kv_heads=8, d_ff=14_336)  # fmt: skip
+    counted = census(ModelConfig(block=block, n_layers=32, vocab_size=32_000, tie_embeddings=False))
+    expert = 3 * 4096 * 14_336
+    assert (counted.total, counted.active) == (46_702_792_704, 12_879_925_248)
+    assert counted.total - counted.active == 32 * 6 * expert
+    norms, looked_up = 65 * 4096, 32_000 * 4096
+    assert counted.flops_forward - counted.flops_attention == 2 * (counted.active - norms - looked_up)
+
+
+@forms
+def test_active_parameters_are_those_that_move_the_output(options):
+    """One token's output has a gradient in as many experts as are counted, and in all of the router and what is shared."""
+    module, x = moe(**options), normal(1, 1, 64)
+    said = module.active_parameters()
+    gradients = value_and_grad(module, lambda: module(x).sum())()[1]
+    for path, gradient in tree_flatten(gradients["experts"]):
+        assert (abs(gradient.reshape(len(gradient), -1)).max(axis=1) > 0).sum().item() == module.router.top_k
+        assert said[f"experts.{path}"] == gradient.size // len(gradient) * module.router.top_k
+    assert said.keys() == {f"experts.{path}" for path, _ in tree_flatten(module.experts.parameters())}

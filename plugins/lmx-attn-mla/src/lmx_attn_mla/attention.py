@@ -12,7 +12,7 @@ from mlx import nn
 from mlx.core import array
 
 from lmx_core.components.attention import AttentionBase, attend, join_heads, split_heads
-from lmx_core.components.masks import Mask
+from lmx_core.components.masks import Mask, View
 from lmx_core.config import BlockConfig, Field, exact_types
 from lmx_core.shapes import Float
 
@@ -77,6 +77,7 @@ class MLA(AttentionBase):
         self.n_heads, self.kv_lora_rank = config.n_heads, options.kv_lora_rank
         self.nope_head_dim = options.nope_head_dim or config.head_dim
         self.v_head_dim = options.v_head_dim or config.head_dim
+        self.rope_head_dim = options.rope_head_dim
         query_dim = self.nope_head_dim + options.rope_head_dim
         self.scale = query_dim**-0.5
         if options.q_lora_rank is None:
@@ -102,11 +103,17 @@ class MLA(AttentionBase):
         latent = self.kv_norm(latent)
         if cache is not None:  # a head of latents stands for the keys, one of rotated keys for the values
             latent, k_rope = cache.update_and_fetch(latent, k_rope)
+        seen = View.of(mask, x.shape[1], latent.shape[2], cache)
         form = self.absorbed if self.absorbs(x.shape[1], latent.shape[2]) else self.expanded
-        return self.o_proj(join_heads(form(q_nope, q_rope, latent, k_rope, mask))), cache
+        return self.o_proj(join_heads(form(q_nope, q_rope, latent, k_rope, seen))), cache
 
     def queries(self, x: Float[array, "B L D"]) -> Float[array, "B L HE"]:
         return self.q_proj(x) if "q_proj" in self else self.q_up(self.q_norm(self.q_down(x)))
+
+    def mixing_flops(self, context: int) -> int:
+        """FLOPs of the last of so many tokens beside its matrices, in the expanded form."""
+        width = self.nope_head_dim + self.rope_head_dim + self.v_head_dim
+        return 2 * self.n_heads * width * context
 
     def absorbs(self, new: int, total: int) -> bool:
         """Whether the absorbed form takes fewer multiplications for `new` of `total` tokens (counted for one head)."""
@@ -119,7 +126,7 @@ class MLA(AttentionBase):
         q_rope: Float[array, "B H L P"],
         latent: Float[array, "B 1 S R"],
         k_rope: Float[array, "B 1 S P"],
-        mask: Mask = None,
+        mask: Mask | View = None,
     ) -> Float[array, "B H L V"]:
         """Keys and values of every head, then attention: `S R (N + V)` multiplications a head for the maps."""
         k_nope = self.k_up(latent)
@@ -132,7 +139,7 @@ class MLA(AttentionBase):
         q_rope: Float[array, "B H L P"],
         latent: Float[array, "B 1 S R"],
         k_rope: Float[array, "B 1 S P"],
-        mask: Mask = None,
+        mask: Mask | View = None,
     ) -> Float[array, "B H L V"]:
         """Attention over the latents themselves: `L R (N + V)` multiplications a head for the maps."""
         by_position = self.scale * q_rope @ k_rope.swapaxes(-1, -2)

@@ -6,32 +6,34 @@ from typing import Any
 import mlx.core as mx
 from mlx.core import array
 
-Mark = tuple[int, tuple[array, ...]]
+from lmx_core.components.caches import Rows
+from lmx_core.components.masks import ALL, Scope
 
 
-class RecurrentCache:
+class RecurrentCache(Rows):
     """Arrays that every token changes, of the same size however many came. They are replaced, never written to.
 
-    A token cannot be taken back out of them: to return to an earlier one, `checkpoint` there and `restore`.
+    A token cannot be taken back out of them: to return to an earlier one, `checkpoint` there and `restore`. Rows that have
+    seen different numbers of tokens join in one batch, but a batch cannot begin with padding, which would be remembered.
     """
 
-    def __init__(self) -> None:
-        self.offset = 0
+    def __init__(self, scope: Scope = ALL) -> None:
+        super().__init__()
         self.arrays: tuple[array, ...] = ()
 
     def update(self, n: int, *arrays: array) -> None:
         """What is remembered after `n` more tokens."""
-        self.offset += n
+        self.columns += n
         self.arrays = arrays
 
     @property
     def state(self) -> Sequence[array]:
-        return [mx.array(self.offset), *self.arrays]
+        return [mx.array([self.columns, *(self.padding or ())]), *self.arrays]
 
     @state.setter
     def state(self, arrays: Sequence[array]) -> None:
-        offset: Any = arrays[0].item()
-        self.offset, self.arrays = offset, tuple(arrays[1:])
+        numbers: Any = arrays[0].tolist()
+        self.columns, self.padding, self.arrays = numbers[0], tuple(numbers[1:]) or None, tuple(arrays[1:])
 
     @property
     def nbytes(self) -> int:
@@ -44,8 +46,18 @@ class RecurrentCache:
         """Forgets nothing, and says so: 0."""
         return 0
 
-    def checkpoint(self) -> Mark:
-        return self.offset, self.arrays
+    def checkpoint(self) -> Any:
+        return self.columns, self.padding, self.arrays
 
-    def restore(self, mark: Mark) -> None:
-        self.offset, self.arrays = mark
+    def restore(self, mark: Any) -> None:
+        self.columns, self.padding, self.arrays = mark
+
+    def _size(self) -> int:
+        return self.arrays[0].shape[0] if self.arrays else 1
+
+    def _choose(self, rows: Sequence[int]) -> None:
+        index = mx.array(list(rows))
+        self.arrays = tuple(part[index] for part in self.arrays)
+
+    def _join(self, other: "RecurrentCache", columns: int) -> None:
+        self.arrays = tuple(mx.concatenate(pair) for pair in zip(self.arrays, other.arrays, strict=True))

@@ -82,7 +82,7 @@ class GatedDeltaNet(nn.Module):
     def __call__(
         self, x: Float[array, "B L D"], mask: Mask = None, cache: Any = None
     ) -> tuple[Float[array, "B L D"], Any]:
-        if isinstance(mask, array):
+        if isinstance(mask, array) and getattr(cache, "padding", None) is None:  # rows of other lengths need none
             raise ConfigError(
                 "attention 'gated_deltanet' knows no order but the causal one, and would ignore a mask of its own"
             )
@@ -94,6 +94,10 @@ class GatedDeltaNet(nn.Module):
             cache.update(x.shape[1], tail, state)
         gate = split_heads(self.gate_proj(x), self.value_heads)
         return self.out_proj(join_heads(self.norm(y.astype(x.dtype)) * nn.silu(gate))), cache
+
+    def mixing_flops(self, context: int) -> int:
+        """FLOPs of a token beside its matrices, however many came before: a state fades, recalls, is written and is asked."""
+        return 7 * self.value_heads * self.key_dim * self.value_dim
 
     def empty(self, batch: int) -> Float[array, "B H E E2"]:
         return mx.zeros((batch, self.value_heads, self.key_dim, self.value_dim))

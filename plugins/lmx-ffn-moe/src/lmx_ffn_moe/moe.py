@@ -1,9 +1,12 @@
 """An FFN of which each token uses a part. Besides core's axis letters: `T` tokens, `N` experts, `C` chosen ones."""
 
+from typing import Any
+
 import attrs
 import mlx.core as mx
 from attrs import validators
 from mlx.core import array
+from mlx.utils import tree_flatten
 
 from lmx_core.components.feedforward import FFNBase
 from lmx_core.config import BlockConfig, exact_types
@@ -68,6 +71,11 @@ class MoE(FFNBase):
             y = y + self.shared(tokens[None])[0]
         self._report = self.report(routing)
         return y.reshape(x.shape)
+
+    def active_parameters(self) -> dict[str, int]:
+        """Numbers of the experts that one token uses: those of `top_k` of them. It uses all of what is not named here."""
+        stacked: Any = tree_flatten(self.experts.parameters())
+        return {f"experts.{path}": each.size // len(each) * self.router.top_k for path, each in stacked}
 
     def report(self, routing: Routing) -> dict[str, array]:
         """The two losses, and how evenly the experts are used: 1 is evenly for `load_entropy`, `dead_experts` is a share."""
