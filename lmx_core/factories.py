@@ -52,6 +52,8 @@ def varies(base: Callable[..., ModelConfig], *without: str, **defaults: Any) -> 
 
 def patterned(config: ModelConfig, pattern: Sequence[str], **blocks: BlockConfig) -> ModelConfig:
     """The model with these blocks in this order, over and over; a pattern of one kind alone makes that `block`."""
+    if not pattern:
+        raise ConfigError("a pattern of layers names at least one of them, got none")
     order = [pattern[i % len(pattern)] for i in range(config.n_layers)]
     if len(set(order)) == 1:
         return attrs.evolve(config, block=blocks[order[0]])

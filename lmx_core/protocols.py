@@ -64,7 +64,7 @@ class Cache(Protocol):
 
 @runtime_checkable
 class RopeScaling(Protocol):
-    """`Class(rotary)` or `Class(rotary, options)`: how rotary wavelengths are stretched; `rotary` has `width`, `theta`, ..."""
+    """`Class(rotary)` or `Class(rotary, options)`: how rotary wavelengths are stretched; `rotary` is a `Rotary`."""
 
     by_length: bool
     """Whether the frequencies depend on how long the sequence is."""

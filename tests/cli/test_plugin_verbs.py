@@ -180,8 +180,8 @@ def test_a_component_is_checked_with_the_config_that_it_asks_for(lmx):
             ["gated", "--set", "activation=foo"],
             [
                 "Error: 1 problem in the options of ffn 'lmx-core/gated'",
-                "  activation: expected 'gelu' or 'gelu_tanh' or 'identity' or 'mish' or 'quick_gelu' or 'relu' or 'relu2' or "
-                "'sigmoid' or 'silu' or 'tanh' or 'xielu', got 'foo' (str)",
+                "  activation: expected 'gelu' or 'gelu_tanh' or 'identity' or 'mish' or 'quick_gelu' or 'relu' or "
+                "'relu2' or 'sigmoid' or 'silu' or 'tanh' or 'xielu', got 'foo' (str)",
             ],
         ),
         (

@@ -78,7 +78,10 @@ VARIANTS = [
             ("gqa", {"qk_norm": "rms_norm", "query_growth": 0.3, "query_growth_every": 8, "query_growth_shift": 1}),
             ("gqa", {"qk_norm": {"name": "layer_norm", "weight": False}, "qk_norm_over": "each_head"}),
             ("gqa", {"qk_norm": "rms_norm", "qk_norm_over": "all_heads", "o_bias": False}),
-            ("sliding_window", {"window": 9, "qk_norm": "layer_norm", "qk_norm_after_position": True}),
+            (
+                "sliding_window",
+                {"window": 9, "qk_norm": {"name": "rms_norm", "weight": False}, "qk_norm_after_position": True},
+            ),
         )
     ),
     *(

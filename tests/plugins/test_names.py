@@ -38,9 +38,9 @@ def test_a_plugin_may_bring_a_kind_of_its_own(plugins):
 def test_unknown_names_have_a_near_miss():
     with pytest.raises(UnknownComponentError) as refused:
         attention_registry.get("gqq")
-    assert (
-        str(refused.value)
-        == "no attention named 'gqq'. Did you mean 'gqa'? Installed: chunked, gqa, mha, none, sliding_window, sliding_window_gqa."
+    assert str(refused.value) == (
+        "no attention named 'gqq'. Did you mean 'gqa'? "
+        "Installed: chunked, gqa, mha, none, sliding_window, sliding_window_gqa."
     )
 
 

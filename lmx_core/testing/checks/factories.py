@@ -1,5 +1,8 @@
 """What holds for architectures."""
 
+import attrs
+
+from lmx_core.config import ModelConfig
 from lmx_core.errors import LmxError
 from lmx_core.factories import make_config
 from lmx_core.model import LanguageModel
@@ -18,8 +21,15 @@ def has_a_tiny_size(factory: Candidate) -> None:
 def every_size_is_a_model(factory: Candidate) -> None:
     """Each published size is a model, which can be built and counted without computing one of its parameters."""
     for size in factory.component.sizes:
-        config = make_config(factory.name, size=size)
+        config = _one_of_each(make_config(factory.name, size=size))
         builds_lazily(lambda config=config: LanguageModel(config))
+
+
+def _one_of_each(config: ModelConfig) -> ModelConfig:
+    """The model with each of its blocks once, where a pattern repeats them."""
+    if config.block_configs is not None and config.block_pattern is None:
+        return config
+    return attrs.evolve(config, n_layers=min(config.n_layers, len(config.block_pattern or "1")))
 
 
 def unknown_arguments_are_refused(factory: Candidate) -> None:

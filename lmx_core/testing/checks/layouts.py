@@ -45,12 +45,18 @@ def zeros_add_nothing(make: Make) -> None:
     both = built[True, True]
     zero = _Sublayer(width, 2, zero=True)
     found = both(x, zero, zero)
-    if largest(found - x) > 1e-4:
+    normalises = largest(found - x) > 1e-4
+    if normalises:
         close(_standard(found), _standard(x), 1e-3)
         close(mx.square(found).mean(axis=-1), mx.ones(x.shape[:2]), 0.01)
+    seen = _standard if normalises and not both.normalised else _as_it_is  # such a stream is normalised once more
     x, sublayer = _standard(x), _Sublayer(width, 3)
-    close(built[True, False](x, sublayer, None), both(x, sublayer, zero), 1e-3)
-    close(built[False, True](x, None, sublayer), both(x, zero, sublayer), 1e-3)
+    close(seen(built[True, False](x, sublayer, None)), seen(both(x, sublayer, zero)), 1e-3)
+    close(seen(built[False, True](x, None, sublayer)), seen(both(x, zero, sublayer)), 1e-3)
+
+
+def _as_it_is(x: array) -> array:
+    return x
 
 
 def _standard(x: array) -> array:

@@ -17,7 +17,7 @@ def frequencies_fit(make: Make) -> None:
             f"{len(frequencies)} numbers for {make.config.width // 2} pairs"
         )
         assert all(math.isfinite(each) and each >= 0 for each in frequencies), f"{frequencies} at {length} tokens"
-        assert math.isfinite(factor) and factor > 0, f"the factor is {factor} at {length} tokens"
+        assert 0 < factor < math.inf, f"the factor is {factor} at {length} tokens"
 
 
 def waves_are_only_stretched(make: Make) -> None:
