@@ -251,7 +251,7 @@ class ModelConfig:
     """Whether the head reuses the embedding's weights."""
     _block_configs: tuple[BlockConfig, ...] | None = attrs.field(default=None, converter=as_tuple)
     """One block a layer, where layers differ; `block` then gives what the model itself needs (width, norm)."""
-    blocks: Mapping[str, BlockConfig] = attrs.field(factory=dict[str, BlockConfig], converter=_frozen, hash=False)
+    blocks: Mapping[str, BlockConfig] | None = attrs.field(default=None, converter=_frozen, hash=False)
     """Blocks by names of one's own, for `block_pattern`; a file writes only what differs from `block`."""
     block_pattern: tuple[str, ...] | None = attrs.field(default=None, converter=as_tuple)
     """Which of `blocks` each layer has, in order; a pattern that is shorter than the model begins anew."""
@@ -271,7 +271,7 @@ class ModelConfig:
 
     def __reduce__(self) -> tuple[Any, ...]:
         values = {field.alias: getattr(self, field.name) for field in attrs.fields(ModelConfig)}
-        return _model_config, ({**values, "blocks": dict(self.blocks)},)
+        return _model_config, ({**values, "blocks": self.blocks and dict(self.blocks)},)
 
     def __attrs_post_init__(self) -> None:
         if self.block_pattern is not None or self.blocks:
@@ -299,12 +299,12 @@ class ModelConfig:
     def named_blocks(self) -> list[tuple[str, BlockConfig]]:
         """Every block that is stated beside `block`, by where it stands."""
         listed = [(f"block_configs[{i}]", block) for i, block in enumerate(self._block_configs or ())]
-        return [*listed, *((f"blocks.{name}", block) for name, block in self.blocks.items())]
+        return [*listed, *((f"blocks.{name}", block) for name, block in (self.blocks or {}).items())]
 
     @property
     def block_configs(self) -> tuple[BlockConfig, ...] | None:
         """One block a layer where layers differ, whether listed or by pattern; None where all are `block`."""
-        if self.block_pattern is None:
+        if self.block_pattern is None or self.blocks is None:
             return self._block_configs
         return tuple(self.blocks[self.block_pattern[i % len(self.block_pattern)]] for i in range(self.n_layers))
 

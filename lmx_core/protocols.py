@@ -63,7 +63,7 @@ class Cache(Protocol):
 
 
 @runtime_checkable
-class RopeScaling(Protocol):
+class Scaling(Protocol):
     """`Class(rotary)` or `Class(rotary, options)`: how rotary wavelengths are stretched; `rotary` is a `Rotary`."""
 
     by_length: bool
@@ -230,7 +230,7 @@ CONTRACTS: Mapping[str, type] = {
     "position": Position,
     "layout": Layout,
     "cache": Cache,
-    "rope_scaling": RopeScaling,
+    "scaling": Scaling,
     "tokenizer": Tokenizer,
     "dataset": Dataset,
     "optimizer": Optimizer,

@@ -110,4 +110,7 @@ def _usage(kind: str, component: str) -> str:
         if "kind" in field.metadata
     }
     slots["config"] = f'[model]\nfactory = "{component}"'
+    slots["scaling"] = f'[model.block]\nposition = {{ name = "rope", scaling = "{component}" }}'
+    if kind == "cache":
+        return f'```python\nmodel.make_cache("{component}")\n```'
     return f"```toml\n{slots[kind]}\n```" if kind in slots else f"```sh\nlmx {component} --help\n```"

@@ -26,7 +26,7 @@ class RotaryOptions:
     """Share of each head that is turned, its first numbers."""
     interleaved: bool = False
     """Whether a pair is (2i, 2i + 1), as in GPT-J, and not (i, i + half)."""
-    scaling: ComponentSpec | None = optional_slot("rope_scaling")
+    scaling: ComponentSpec | None = optional_slot("scaling")
     """How the wavelengths are stretched beyond those it was trained with; not at all unless given."""
 
 
@@ -58,7 +58,7 @@ class RotaryPosition(PositionBase):
                 raise ConfigError(f"position 'rope' turns pairs of numbers, but {turned}head_dim={head_dim} is {odd}")
             rotary = Rotary(width=width, head_dim=head_dim, theta=self.theta, max_seq_len=self.max_seq_len)
             chosen = self.options.scaling
-            self._scalings[head_dim] = ScalingBase(rotary) if chosen is None else build("rope_scaling", chosen, rotary)
+            self._scalings[head_dim] = ScalingBase(rotary) if chosen is None else build("scaling", chosen, rotary)
         return self._scalings[head_dim]
 
     def rotate(

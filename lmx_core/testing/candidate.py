@@ -20,7 +20,7 @@ SHORT = TrainConfig(max_steps=100, warmup_steps=10, learning_rate=0.02, weight_d
 """The config that optimizers and schedules are checked with, unless they are given another."""
 BUILT_WITH: Mapping[str, Any] = {
     "cache": ALL,
-    "rope_scaling": Rotary(
+    "scaling": Rotary(
         width=SMALL.head_dim, head_dim=SMALL.head_dim, theta=SMALL.rope_theta, max_seq_len=SMALL.max_seq_len
     ),
 }

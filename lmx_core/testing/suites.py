@@ -170,7 +170,7 @@ SUITES: Mapping[str, Callable[[Candidate], Iterator[Case]]] = {
     "position": _position,
     "layout": _layout,
     "cache": _cache,
-    "rope_scaling": _scaling,
+    "scaling": _scaling,
     "config": _factory,
     "tokenizer": _whole(checks.TOKENIZER),
     "dataset": _whole(checks.DATASET),

@@ -60,7 +60,7 @@ WITH_FILES = {called("dataset", "shakespeare"), called("dataset", "text"), calle
 BY_ITSELF = {f"{kind}.{name}": {} for kind in kinds() for name in core(kind)}
 BY_ITSELF |= {f"attention.{name}": fitting(name) for name in core("attention")}
 LONGROPE = {"short_factor": [1.0] * 8, "long_factor": [1.0, 1.5, *range(2, 8)], "original_max_seq_len": 512}
-NEEDED = {called("rope_scaling", "longrope"): LONGROPE}
+NEEDED = {called("scaling", "longrope"): LONGROPE}
 """Options without which a component cannot be built."""
 VARIANTS = [
     *((name, config, NEEDED.get(name, {})) for name, config in BY_ITSELF.items() if name not in WITH_FILES),
@@ -108,7 +108,7 @@ VARIANTS = [
     (called("cache", "rotating"), {}, {"max_size": 20, "keep": 3}),
     (called("cache", "quantised"), {}, {"bits": 4, "group_size": 32, "max_size": 30, "keep": 2}),
     *(
-        (called("rope_scaling", name), {}, options)
+        (called("scaling", name), {}, options)
         for name, options in (
             ("linear", {"factor": 4.0}),
             ("dynamic", {"factor": 4.0}),

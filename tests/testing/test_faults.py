@@ -125,7 +125,7 @@ def names_of(kind):
     }
 
 
-OPTIONS = {("rope_scaling", "longrope"): {"short_factor": [1.0] * 8, "long_factor": [2.0] * 8}}
+OPTIONS = {("scaling", "longrope"): {"short_factor": [1.0] * 8, "long_factor": [2.0] * 8}}
 LEFT_OUT = {("tokenizer", "tiktoken"), ("dataset", "text")}  # one needs a network, the other paths
 
 
