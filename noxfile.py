@@ -57,6 +57,8 @@ def wheels(session: nox.Session) -> Path:
 
 
 BUILT: list[Path] = []
+NOT_AGAIN = ["-m", "not once"]
+"""What does not depend on what else is installed runs with core alone, and not again."""
 
 
 def build(session: nox.Session, source: Path, folder: Path) -> None:
@@ -94,7 +96,7 @@ def with_dependencies(names: list[str]) -> list[str]:
     return with_dependencies([*found, *more]) if more else sorted(set(found))
 
 
-def run_tests(session: nox.Session, folders: list[str]) -> None:
+def run_tests(session: nox.Session, folders: list[str], *options: str) -> None:
     """All of them, or those that are named after `--`; options alone go with all.
 
     Shapes in signatures are checked: core's by its own conftest; those of a plugin, where it is alone, by jaxtyping's
@@ -107,7 +109,8 @@ def run_tests(session: nox.Session, folders: list[str]) -> None:
     alone = len(names) == len(folders)
     modules = [name.replace("-", "_") for name in names if alone and name not in ALONE]  # Python imports these first
     checked = [f"--jaxtyping-packages={','.join(modules)},beartype.beartype"] if modules else []
-    session.run("pytest", *checked, *([] if alone else ["--numprocesses", "auto"]), *session.posargs, *folders)
+    several = [] if alone else ["--numprocesses", "auto"]
+    session.run("pytest", *checked, *several, *options, *session.posargs, *folders)
 
 
 @nox.session(python=PYTHON)
@@ -119,7 +122,7 @@ def tests(session: nox.Session, what: str) -> None:
     """
     requirements, folders = MATRIX[what]
     prepare(session, requirements, "--constraint", "constraints.txt")
-    run_tests(session, folders)
+    run_tests(session, folders, *([] if what == "core" else NOT_AGAIN))
     if what == "all" and not session.posargs:
         for other in ("broken", "renamed", "scaffold", "third_party", "docs"):
             session.notify(other)
@@ -154,7 +157,7 @@ def renamed(session: nox.Session) -> None:
         "test_generation.py",
         "test_sampling.py",
     ]
-    run_tests(session, ["--renamed", *(f"tests/{folder}" for folder in folders)])
+    run_tests(session, [f"tests/{folder}" for folder in folders], "--renamed", *NOT_AGAIN)
 
 
 @nox.session(python=PYTHON)

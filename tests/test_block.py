@@ -20,6 +20,7 @@ from lmx_core import (
     position_registry,
     spec,
 )
+from lmx_core.components.positions import token_positions
 from lmx_core.errors import ConfigError
 from lmx_core.testing import SMALL, checks, randomise
 from lmx_core.testing.checks import close
@@ -74,7 +75,7 @@ class Wave(PositionBase):
     """An encoding of another author."""
 
     def embed(self, x, offset=0):
-        return x + mx.sin(offset + mx.arange(x.shape[1]))[:, None].astype(x.dtype)
+        return x + mx.sin(token_positions(x.shape[1], offset))[..., None].astype(x.dtype)
 
 
 def test_a_mixer_needs_three_arguments_and_no_base_class(register):

@@ -41,8 +41,9 @@ def whole():
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_python_runs(page, capsys, request):
+def test_python_runs(page, capsys, request, tmp_path, monkeypatch):
     """The blocks of a page one after the other, its tests included; those with a title are files."""
+    monkeypatch.chdir(tmp_path)
     namespace = {"__name__": page.stem}
     for block in blocks(page, "python"):
         if block.title is None:

@@ -12,6 +12,7 @@ from lmx_core.generation import generate_batch
 from . import hf
 from .families import FAMILIES
 
+pytestmark = pytest.mark.once
 FOLDERS = [hf.SHARED / "hf_cases"]
 if not FOLDERS[0].is_dir():
     pytest.skip("the checkpoints to compare with (../shared/hf_cases) are not here", allow_module_level=True)

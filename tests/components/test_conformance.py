@@ -124,7 +124,11 @@ VARIANTS = [
 @pytest.mark.parametrize(
     "check",
     [
-        pytest.param(case.run, id="-".join([name, *map(str, (*config.values(), *options.items())), case.name]))
+        pytest.param(
+            case.run,
+            id="-".join([name, *map(str, (*config.values(), *options.items())), case.name]),
+            marks=[pytest.mark.once] if name.startswith("config.") else [],
+        )
         for name, config, options in VARIANTS
         for case in cases(name, config=config, options=options)
     ],

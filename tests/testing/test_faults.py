@@ -20,6 +20,7 @@ from lmx_core.testing.checks.options import import_is_light, unknown_options_are
 from . import cache_faults, mixer_faults, part_faults, run_faults, text_faults  # noqa: F401
 from .faults import FAULTS
 
+pytestmark = pytest.mark.once
 CONFIGS = {("attention", "mha"): {"n_kv_heads": SMALL.n_heads}}
 BY_CLASS = {
     registry("attention").get(ref.name): ref.name for ref in reversed(registry("attention").refs()) if ref.dist == CORE

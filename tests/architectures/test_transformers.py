@@ -1,0 +1,107 @@
+"""Live comparison with transformers: the same logits with the same weights, and as many parameters; `nox -s parity`."""
+
+import json
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from . import hf
+from .families import FAMILIES
+from .test_published import PUBLISHED, SIZES, of_checkpoint, parameters
+from .variants import VARIANTS
+
+torch = pytest.importorskip("torch", reason="compares with transformers, which needs torch: nox -s parity")
+transformers = pytest.importorskip("transformers", reason="compares with transformers: nox -s parity")
+
+CASES = [
+    pytest.param(model_type, {**shared, **own}, id=f"{model_type}-{i}")
+    for model_type, (shared, *variants) in VARIANTS.items()
+    for i, own in enumerate(variants)
+]
+TOLERANCE = 3e-4
+"""Of the largest logit."""
+
+
+def config_of(model_type, numbers):
+    return transformers.AutoConfig.for_model(model_type, **json.loads(json.dumps(numbers)))
+
+
+def model_of(config):
+    """A model of transformers with every parameter drawn at random: zeros and ones hide mistakes."""
+    attention = "sdpa" if getattr(config, "alibi", False) else "eager"  # which adds Falcon's ALiBi twice
+    model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation=attention, dtype=torch.float32)
+    random = torch.Generator().manual_seed(7)
+    for name, weight in model.named_parameters():
+        drawn = torch.randn(weight.shape, generator=random)
+        if name.endswith("alpha_n"):
+            drawn = 0.5 * drawn - 1
+        elif weight.ndim > 1 and "norm" not in name:
+            drawn = 0.25 * drawn
+        elif name.endswith("bias"):
+            drawn = 0.1 * drawn
+        else:
+            drawn = 0.3 * drawn + 1
+        weight.data = drawn
+    return model.eval()
+
+
+def theirs_in(model, chunks):
+    """Logits of chunks that follow each other, with a cache; one alone needs none."""
+    if len(chunks) == 1:
+        return model(torch.from_numpy(chunks[0])).logits.numpy()
+    found, past = [], None
+    for chunk in chunks:
+        out = model(torch.from_numpy(chunk), past_key_values=past, use_cache=True)
+        found, past = [*found, out.logits.numpy()], out.past_key_values
+    return np.concatenate(found, axis=1)
+
+
+def ours_in(model, chunks):
+    cache = model.make_cache(length=[sum(chunk.shape[1] for chunk in chunks)]) if len(chunks) > 1 else None
+    return np.concatenate([np.array(model(mx.array(chunk), cache=cache)[0]) for chunk in chunks], axis=1)
+
+
+def chunked(tokens, size):
+    return [tokens[:, i : i + size] for i in range(0, tokens.shape[1], size)]
+
+
+def near(found, expected):
+    far = np.abs(found - expected).max() / np.abs(expected).max()
+    assert far <= TOLERANCE, f"differ by {far:.2g} of the largest logit, allowed {TOLERANCE:g}"
+
+
+@pytest.mark.parametrize(("model_type", "numbers"), CASES)
+@torch.no_grad()
+def test_logits_are_those_of_transformers(model_type, numbers, tmp_path):
+    """In one pass, token by token, and in chunks; a rope that grows with the sequence is compared chunk by chunk."""
+    theirs = model_of(config_of(model_type, numbers))
+    theirs.save_pretrained(tmp_path)
+    config = hf.Config(theirs.config.to_dict(), {"rope_parameters": {}})
+    ours = hf.build(FAMILIES[model_type], config, hf.tensors_of(tmp_path))
+    grows = "alpha" not in config.rope() and config.rope()["rope_type"] == "dynamic"
+    random = np.random.default_rng(5)
+    for length in (7, 29):
+        tokens = random.integers(3, numbers["vocab_size"], (2, length))
+        expected = theirs_in(theirs, [tokens])
+        near(ours_in(ours, [tokens]), expected)
+        for size in (1, 5, 16):
+            chunks = chunked(tokens, size)
+            near(ours_in(ours, chunks), theirs_in(theirs, chunks) if grows else expected)
+
+
+@pytest.mark.parametrize(("model_type", "size"), SIZES)
+def test_parameters_are_those_of_transformers(model_type, size):
+    """As many as the model of transformers has; of its config, `published.json` leaves out nothing that counts."""
+    data = PUBLISHED[model_type][size]["config"]
+    config = config_of(model_type, data)
+    with torch.device("meta"):
+        model = transformers.AutoModelForCausalLM.from_config(config)
+    assert sum(weight.numel() for weight in model.parameters()) == parameters(of_checkpoint(model_type, size))
+    whole, kept = (hf.Config(each, {"rope_parameters": {}}) for each in (config.to_dict(), data))
+    assert FAMILIES[model_type].arguments(whole) == FAMILIES[model_type].arguments(kept)
+
+
+def test_every_family_is_compared():
+    """Each has variants."""
+    assert {*FAMILIES} == {*VARIANTS}
