@@ -97,7 +97,7 @@ class LanguageModel(nn.Module):
         caches = [None] * len(self.layers) if cache is None else cache
         if len(caches) != len(self.layers):
             raise ConfigError(f"a cache for {len(caches)} layers was given to a model of {len(self.layers)}")
-        x: Any = self.embed_tokens(tokens) if embeddings is None else embeddings
+        x: Any = embeddings if tokens is None else self.embed_tokens(tokens)
         first = next((layer for layer in caches if layer is not None), None)
         offset = 0 if first is None else first.offset
         for position in self.positions:

@@ -29,16 +29,17 @@ def save_cache(caches: Sequence[Any], path: str | Path) -> None:
     if Path(path).suffix != ".safetensors":
         raise ConfigError(f"a cache is saved as name.safetensors, got {path}")
     arrays = {f"{i}.{j}": part for i, cache in enumerate(caches) for j, part in enumerate(cache.state)}
+    names = [_name(cache) for cache in caches]
     layers = [
         {
-            "name": _name(cache),
+            "name": name,
             "options": plain(cache.options) if hasattr(cache, "options") else {},
             "scope": plain(getattr(cache, "scope", ALL)),
             "arrays": len(cache.state),
         }
-        for cache in caches
+        for name, cache in zip(names, caches, strict=True)
     ]
-    needed = [attrs.asdict(record("cache", name)) for name in sorted({layer["name"] for layer in layers})]
+    needed = [attrs.asdict(record("cache", name)) for name in sorted(set(names))]
     about = {"lmx_format": FORMAT, "layers": layers, "components": needed}
     with atomically(Path(path)) as file:
         mx.save_safetensors(str(file), arrays, {"format": "mlx", "lmx": json.dumps(about)})
@@ -52,7 +53,8 @@ def load_cache(path: str | Path) -> list[Any]:
     """
     file = Path(path)
     try:
-        arrays, metadata = mx.load(str(file), format="safetensors", return_metadata=True)  # pyright: ignore
+        read: Any = mx.load(str(file), format="safetensors", return_metadata=True)
+        arrays, metadata = read
         about = json.loads(metadata["lmx"])
         layers, version, needed = about["layers"], about["lmx_format"], about["components"]
     except (RuntimeError, OSError, ValueError, KeyError, TypeError) as error:

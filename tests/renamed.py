@@ -42,6 +42,7 @@ def main() -> None:
     import mlx.core as mx
 
     from lmx_core import BlockConfig, LanguageModel, ModelConfig, make_config, spec
+    from lmx_core.builtin import BUILTIN
     from lmx_core.testing import randomise
 
     small = {"d_model": 32, "n_heads": 4, "d_ff": 48}
@@ -61,7 +62,8 @@ def main() -> None:
         if (attention, position) != ("none", "rope")
     ]
     configs = [ModelConfig(block=BlockConfig(**small, **each), vocab_size=50, n_layers=2) for each in blocks]
-    for config in [*configs, make_config("gpt", size="tiny"), make_config("llama", size="tiny")]:
+    families = [key.partition(".")[2] for key in BUILTIN if key.startswith("config.")]
+    for config in [*configs, *(make_config(name, size="tiny") for name in families)]:
         model = LanguageModel(config)
         randomise(model).eval()
         logits, _ = model(mx.array([[1, 2, 3, 4, 5]]))

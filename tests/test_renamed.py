@@ -15,6 +15,6 @@ def printed(*arguments):
 def test_logits_do_not_depend_on_names():
     """`nox -s renamed` runs core's tests so as well."""
     plain = printed()
-    assert len(plain) == 80
-    assert len(set(plain)) > 60
+    assert len(plain) >= 78 + 39
+    assert len(set(plain)) > 95
     assert printed("renamed") == plain

@@ -9,10 +9,10 @@ from mlx import nn
 from mlx.core import array
 
 from lmx_core.components.caches import KVCache
-from lmx_core.components.masks import ALL, Mask, Scope, View, some_tokens
+from lmx_core.components.masks import ALL, Mask, Scope, View
 from lmx_core.components.positions import Offset, PositionBase, provided, token_positions
 from lmx_core.components.softmax import attend as attend
-from lmx_core.config import BlockConfig, ComponentSpec, exact_types, optional_slot
+from lmx_core.config import BlockConfig, ComponentSpec, at_least_one, exact_types, optional_slot
 from lmx_core.construct import build
 from lmx_core.errors import ConfigError
 from lmx_core.shapes import Float
@@ -77,7 +77,7 @@ class AttentionOptions:
     query_growth: float = attrs.field(default=0.0, validator=validators.ge(0))
     """Queries far on are made larger, by `1 + query_growth * ln(1 + floor((position + 1) / query_growth_every))` (Llama 4,
     without its + 1 in Ministral 3)."""
-    query_growth_every: int = attrs.field(default=8192, validator=some_tokens)
+    query_growth_every: int = attrs.field(default=8192, validator=at_least_one)
     query_growth_shift: int = attrs.field(default=0, validator=validators.in_((0, 1)))
     """What is added to the position there."""
 
@@ -189,7 +189,7 @@ class MultiHeadAttention(GroupedQueryAttention):
 class SlidingWindowOptions(AttentionOptions):
     """Options of `attention="sliding_window"`: those of `gqa`, and the window."""
 
-    window: int = attrs.field(default=4096, validator=some_tokens)
+    window: int = attrs.field(default=4096, validator=at_least_one)
     """Tokens that a token looks at, itself included."""
 
 
@@ -207,7 +207,7 @@ class SlidingWindowAttention(GroupedQueryAttention):
 class ChunkedOptions(AttentionOptions):
     """Options of `attention="chunked"`: those of `gqa`, and the size of a chunk."""
 
-    chunk_size: int = attrs.field(default=8192, validator=some_tokens)
+    chunk_size: int = attrs.field(default=8192, validator=at_least_one)
     """Tokens of a chunk; the first one begins at position 0."""
 
 

@@ -13,7 +13,7 @@ from attrs import validators
 from mlx.core import array
 
 from lmx_core.components.masks import ALL, Scope, some_tokens
-from lmx_core.config import exact_types
+from lmx_core.config import at_least_one, exact_types
 from lmx_core.errors import ConfigError
 from lmx_core.shapes import Float
 
@@ -239,7 +239,7 @@ class KVCache(_Trimmable):
         if not keep:
             return recent
         oldest = buffer.cut(0, keep) if buffer.start == 0 else [part[:, :, :keep] for part in buffer.kept]
-        return tuple(mx.concatenate(pair, axis=2) for pair in zip(oldest, recent, strict=True))
+        return tuple(mx.concatenate([*pair], axis=2) for pair in zip(oldest, recent, strict=True))
 
     def _moved(self, like: Parts, before: int, first: int) -> _Buffer:
         """A buffer with room for all tokens so far, without those that no one will look at."""
@@ -319,7 +319,7 @@ class KVCache(_Trimmable):
             return
         start = min(columns - cache.columns + cache._held_from() for cache in both)
         filled = [cache._filled(start, columns) for cache in both]
-        parts = tuple(mx.concatenate(pair, axis=0) for pair in zip(*filled, strict=True))
+        parts = tuple(mx.concatenate([*pair], axis=0) for pair in zip(*filled, strict=True))
         self._buffer = _Buffer(parts, start, columns - start)
 
     def _held_from(self) -> int:
@@ -343,7 +343,7 @@ class KVCache(_Trimmable):
 class RotatingOptions:
     """Options of `cache="rotating"`."""
 
-    max_size: int = attrs.field(default=1024, validator=some_tokens)
+    max_size: int = attrs.field(default=1024, validator=at_least_one)
     """Tokens that a token sees of the past, itself included, the kept ones aside."""
     keep: int = attrs.field(default=0, validator=validators.ge(0))
     """So many first tokens stay visible, without which models lose track (arXiv:2309.17453)."""
@@ -363,7 +363,7 @@ class RotatingCache(KVCache):
 class ChunkedOptions:
     """Options of `cache="chunked"`."""
 
-    chunk_size: int = attrs.field(default=8192, validator=some_tokens)
+    chunk_size: int = attrs.field(default=8192, validator=at_least_one)
     """Tokens after which the past is forgotten."""
 
 

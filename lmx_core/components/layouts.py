@@ -124,12 +124,12 @@ class Parallel(LayoutBase):
         self, x: Float[array, "B L D"], attention: Sublayer | None, ffn: Sublayer | None
     ) -> Float[array, "B L D"]:
         read = self.norm(x) if self.shared else None
-        for name, sublayer in (("attention", attention), ("ffn", ffn)):
-            if sublayer is not None:
-                h = self[f"{name}_norm"](x) if read is None else read
-                y = self.branch(sublayer(h))
-                added = y if name == "attention" or attention is None else added + y
-        return x + added
+        branches = [
+            self.branch(sublayer(self[f"{name}_norm"](x) if read is None else read))
+            for name, sublayer in (("attention", attention), ("ffn", ffn))
+            if sublayer is not None
+        ]
+        return sum(branches, start=x)
 
 
 @attrs.frozen(kw_only=True, field_transformer=exact_types)

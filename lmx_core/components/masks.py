@@ -27,7 +27,7 @@ def padded(length: int, columns: int, padding: Sequence[int]) -> Bool[array, "B 
 
     Padding sees padding, so that its numbers, which nobody reads, stay finite.
     """
-    pads = mx.array(padding)[:, None, None, None]
+    pads = mx.array([*padding])[:, None, None, None]
     queries, keys = mx.arange(columns, columns + length)[:, None], mx.arange(columns + length)
     return (keys <= queries) & ((keys >= pads) | (queries < pads))
 

@@ -37,13 +37,16 @@ class RotaryPosition(PositionBase):
     """
 
     Options = RotaryOptions
+    _scalings: dict[int, Any]
+    _wavelengths: dict[int, tuple[list[float], float]]
 
     def __init__(self, config: BlockConfig, options: RotaryOptions | None = None) -> None:
         super().__init__(config)
         self.options = options = options or RotaryOptions()
         self.theta = config.rope_theta if options.theta is None else options.theta
         self.max_seq_len = config.max_seq_len
-        object.__setattr__(self, "_scalings", {})  # plain objects, which are no part of a module's state
+        # Beside the parameters: plain objects, which are no part of a module's state.
+        object.__setattr__(self, "_scalings", {})
         object.__setattr__(self, "_wavelengths", {})
         scaling = self._scaling(config.head_dim)
         self.by_length, self.horizon = scaling.by_length, scaling.horizon
@@ -51,7 +54,7 @@ class RotaryPosition(PositionBase):
     def _scaling(self, head_dim: int) -> Any:
         """That of heads of this width: a mixer may hand in another than the config's, such as a part of each head."""
         if head_dim not in self._scalings:
-            width = int(head_dim * self.options.fraction)
+            width = int(head_dim * self.options.fraction + 1e-6)  # 30 / 44 of 44 are 30
             if width % 2 or not width:
                 turned = f"{self.options.fraction:g} of " if self.options.fraction != 1 else ""
                 odd = str(width) if turned else "odd"

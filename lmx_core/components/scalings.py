@@ -6,7 +6,7 @@ import attrs
 from attrs import validators
 
 from lmx_core.components.masks import some_tokens
-from lmx_core.config import exact_types
+from lmx_core.config import at_least_one, exact_types
 from lmx_core.errors import ConfigError
 
 Frequencies = tuple[list[float], float]
@@ -110,7 +110,7 @@ class Llama3Options:
     factor: float = attrs.field(default=8.0, validator=validators.ge(1))
     low_freq_factor: float = attrs.field(default=1.0, validator=validators.gt(0))
     high_freq_factor: float = attrs.field(default=4.0, validator=validators.gt(0))
-    original_max_seq_len: int = attrs.field(default=8192, validator=some_tokens)
+    original_max_seq_len: int = attrs.field(default=8192, validator=at_least_one)
     """Tokens of the sequences it was trained with."""
 
 

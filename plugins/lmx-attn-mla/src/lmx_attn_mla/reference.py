@@ -30,8 +30,10 @@ def _head(module: MLA, head: int, x: array, theta: float, split: int) -> array:
     query = _queries(module, x[last]).reshape(module.n_heads, -1)[head]
     down = module.kv_down(x)
     latents = rms_norm(down[:, : module.kv_lora_rank], module.kv_norm.weight, LATENT_EPS)
-    shared = turned(down[None, None, :, module.kv_lora_rank :], theta, list(range(last + 1)))[0, 0]
-    asked = turned(query[None, None, None, split:], theta, [last])[0, 0, 0]
+    width = len(query) - split
+    frequencies = [theta ** (-2 * i / width) for i in range(width // 2)]
+    shared = turned(down[None, None, :, module.kv_lora_rank :], frequencies, list(range(last + 1)))[0, 0]
+    asked = turned(query[None, None, None, split:], frequencies, [last])[0, 0, 0]
     keys, values = (latents @ up.weight[head].T for up in (module.k_up, module.v_up))
     scores = (keys @ query[:split] + shared @ asked) / (split + len(asked)) ** 0.5
     weights = mx.exp(scores - scores.max())

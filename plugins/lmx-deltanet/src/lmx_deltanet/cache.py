@@ -60,4 +60,4 @@ class RecurrentCache(Rows):
         self.arrays = tuple(part[index] for part in self.arrays)
 
     def _join(self, other: "RecurrentCache", columns: int) -> None:
-        self.arrays = tuple(mx.concatenate(pair) for pair in zip(self.arrays, other.arrays, strict=True))
+        self.arrays = tuple(mx.concatenate([*pair]) for pair in zip(self.arrays, other.arrays, strict=True))
