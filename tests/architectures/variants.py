@@ -19,7 +19,7 @@ PLAIN = {
     "max_position_embeddings": 64,
     **rope(),
 }
-GPT = {**TOKENS, "n_embd": 48, "n_layer": 3, "n_head": 4, "n_positions": 64, "layer_norm_epsilon": 1e-3}
+GPT = {**TOKENS, "n_embd": 48, "n_layer": 3, "n_head": 4, "n_positions": 64, "layer_norm_epsilon": 0.02}
 NEO = {
     **TOKENS,
     "hidden_size": 48,
@@ -28,10 +28,10 @@ NEO = {
     "attention_types": [[["global", "local"], 2]],
     "window_size": 5,
     "max_position_embeddings": 64,
-    "layer_norm_epsilon": 1e-3,
+    "layer_norm_epsilon": 0.02,
 }
-BLOOM = {**TOKENS, "hidden_size": 48, "n_layer": 3, "n_head": 6, "layer_norm_epsilon": 1e-3}
-MPT = {**TOKENS, "d_model": 48, "n_layers": 3, "n_heads": 6, "max_seq_len": 64, "layer_norm_epsilon": 1e-3}
+BLOOM = {**TOKENS, "hidden_size": 48, "n_layer": 3, "n_head": 6, "layer_norm_epsilon": 0.02}
+MPT = {**TOKENS, "d_model": 48, "n_layers": 3, "n_heads": 6, "max_seq_len": 64, "layer_norm_epsilon": 0.02}
 OPT = {
     **TOKENS,
     "hidden_size": 48,
@@ -40,13 +40,13 @@ OPT = {
     "num_attention_heads": 4,
     "max_position_embeddings": 64,
 }
-FALCON = {**PLAIN, "layer_norm_epsilon": 1e-3}
-RMS = {**PLAIN, "rms_norm_eps": 1e-3}
-LAYER_NORM = {**PLAIN, "layer_norm_eps": 1e-3}
+FALCON = {**PLAIN, "layer_norm_epsilon": 0.02}
+RMS = {**PLAIN, "rms_norm_eps": 0.02}
+LAYER_NORM = {**PLAIN, "layer_norm_eps": 0.02}
 HALF = rope(partial_rotary_factor=0.5)
 TYPES = ["full_attention", "sliding_attention", "sliding_attention", "full_attention"]
 LLAMA3 = rope("llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=16)
-YARN = rope("yarn", factor=4.0, original_max_position_embeddings=16, beta_fast=4.0, beta_slow=1.0)
+YARN = rope("yarn", rope_theta=100.0, factor=4.0, original_max_position_embeddings=32, beta_fast=1.0, beta_slow=0.2)
 SHORT, LONG = [1.0, 1.1, 1.25, 1.3, 1.5, 1.6], [2.0, 2.7, 3.4, 4.1, 4.7, 5.5]
 LONGROPE = rope("longrope", short_factor=SHORT, long_factor=LONG, original_max_position_embeddings=16)
 GROWING = {**rope("dynamic", factor=2.0), "max_position_embeddings": 16}
@@ -233,7 +233,7 @@ VARIANTS = {
         {"n_heads": 4, "tie_word_embeddings": False},
     ),
     "nemotron": (
-        {**PLAIN, "norm_eps": 1e-3},
+        {**PLAIN, "norm_eps": 0.02},
         {"head_dim": 16, **HALF},
         {"attention_bias": True, "mlp_bias": True, "hidden_act": "gelu", "tie_word_embeddings": True, **HALF},
     ),
@@ -305,7 +305,7 @@ VARIANTS = {
         },
     ),
     "starcoder2": (
-        {**PLAIN, "norm_epsilon": 1e-3},
+        {**PLAIN, "norm_epsilon": 0.02},
         {"sliding_window": 8},
         {"use_bias": False, "sliding_window": None, "hidden_act": "gelu", "tie_word_embeddings": False},
         {"sliding_window": 5, **LLAMA3},
