@@ -3,7 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import attrs
 
@@ -11,6 +11,8 @@ from lmx_core.config import BlockConfig, ComponentSpec, ModelConfig, as_spec, ty
 from lmx_core.errors import ComponentError, ConfigError, LmxError, did_you_mean, near_miss, report, told
 from lmx_core.registry import registry
 
+Kind = Literal["full", "sliding"]
+"""Of a layer, by how far it looks back."""
 F = TypeVar("F", bound=Callable[..., ModelConfig])
 
 
@@ -50,6 +52,17 @@ def varies(base: Callable[..., ModelConfig], *without: str, **defaults: Any) -> 
     return add
 
 
+def with_block(config: ModelConfig, **changes: Any) -> ModelConfig:
+    """The model with these changes in its block."""
+    return attrs.evolve(config, block=attrs.evolve(config.block, **changes))
+
+
+def with_attention(config: ModelConfig, **options: Any) -> ModelConfig:
+    """The model with these options of its attention; those that are None are left to their defaults."""
+    given = {key: value for key, value in options.items() if value is not None}
+    return with_block(config, attention=config.block.attention.having(**given))
+
+
 def patterned(config: ModelConfig, pattern: Sequence[str], **blocks: BlockConfig) -> ModelConfig:
     """The model with these blocks in this order, over and over; a pattern of one kind alone makes that `block`."""
     if not pattern:
@@ -59,6 +72,19 @@ def patterned(config: ModelConfig, pattern: Sequence[str], **blocks: BlockConfig
         return attrs.evolve(config, block=blocks[order[0]])
     named = {name: block for name, block in blocks.items() if name in order}
     return attrs.evolve(config, blocks=named, block_pattern=_period(order))
+
+
+def windowed(config: ModelConfig, window: int | None) -> ModelConfig:
+    """The model with a sliding window in every layer, or as it is."""
+    if window is None:
+        return config
+    return with_block(config, attention=config.block.attention.named("sliding_window", window=window))
+
+
+def mixed(config: ModelConfig, window: int | None, pattern: Sequence[Kind], **local: Any) -> ModelConfig:
+    """Layers with a sliding window and without, in this order over and over; `local` also differs in those with it."""
+    sliding = attrs.evolve(windowed(config, window).block, **local)
+    return config if sliding == config.block else patterned(config, pattern, full=config.block, sliding=sliding)
 
 
 def _period(order: list[str]) -> list[str]:

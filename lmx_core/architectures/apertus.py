@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from lmx_core.architectures.llama import TINY, llama_config, with_attention, with_block
+from lmx_core.architectures.llama import TINY, llama_config
 from lmx_core.config import ModelConfig, spec
-from lmx_core.factories import varies, with_sizes
+from lmx_core.factories import varies, with_attention, with_block, with_sizes
 
 B70 = {"d_model": 8192, "n_heads": 64, "n_layers": 80, "d_ff": 43_008}
 

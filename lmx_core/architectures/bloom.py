@@ -5,9 +5,8 @@ from typing import Any
 import attrs
 
 from lmx_core.architectures.gpt import MEDIUM, TINY, gpt_config
-from lmx_core.architectures.llama import with_block
 from lmx_core.config import ModelConfig
-from lmx_core.factories import varies, with_sizes
+from lmx_core.factories import varies, with_block, with_sizes
 
 
 @with_sizes(

@@ -4,9 +4,9 @@ from typing import Any
 
 import attrs
 
-from lmx_core.architectures.llama import TINY, llama_config, with_attention, with_block
+from lmx_core.architectures.llama import TINY, llama_config
 from lmx_core.config import ModelConfig, spec
-from lmx_core.factories import varies, with_sizes
+from lmx_core.factories import varies, with_attention, with_block, with_sizes
 
 PLUS = {"d_model": 12_288, "n_heads": 96, "n_kv_heads": 8, "n_layers": 64, "d_ff": 33_792, "rope_theta": 75e6}
 AYA = {"d_model": 4096, "n_heads": 32, "n_kv_heads": 8, "n_layers": 32, "d_ff": 14_336, "max_seq_len": 8192}

@@ -7,9 +7,8 @@ import attrs
 
 from lmx_core.architectures.cohere import cohere_config
 from lmx_core.architectures.llama import TINY
-from lmx_core.architectures.mistral import Kind, windowed
 from lmx_core.config import ModelConfig
-from lmx_core.factories import patterned, varies, with_sizes
+from lmx_core.factories import Kind, patterned, varies, windowed, with_sizes
 
 A = {"d_model": 12_288, "n_heads": 96, "n_layers": 64, "d_ff": 36_864, "max_seq_len": 131_072}
 

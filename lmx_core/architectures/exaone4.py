@@ -5,10 +5,9 @@ from typing import Any
 
 import attrs
 
-from lmx_core.architectures.llama import TINY, llama_config, with_attention, with_block
-from lmx_core.architectures.mistral import Kind, windowed
+from lmx_core.architectures.llama import TINY, llama_config
 from lmx_core.config import ModelConfig, spec
-from lmx_core.factories import patterned, varies, with_sizes
+from lmx_core.factories import Kind, patterned, varies, windowed, with_attention, with_block, with_sizes
 
 B12 = {"d_model": 2048, "n_heads": 32, "n_layers": 30, "d_ff": 4096, "max_seq_len": 65_536, "tie_embeddings": True}
 

@@ -4,9 +4,8 @@ from typing import Any, Literal
 
 from lmx_core.architectures.gpt import TINY
 from lmx_core.architectures.gpt_neox import gpt_neox_config
-from lmx_core.architectures.llama import with_block
 from lmx_core.config import ModelConfig, spec
-from lmx_core.factories import varies, with_sizes
+from lmx_core.factories import varies, with_block, with_sizes
 
 RW = {"vocab_size": 50_304, "alibi": True, "parallel": False, "bias": True}
 V2 = {"max_seq_len": 8192, "rope_theta": 500_042.0, "tie_embeddings": False}

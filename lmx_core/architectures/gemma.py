@@ -4,9 +4,9 @@ from typing import Any
 
 import attrs
 
-from lmx_core.architectures.llama import TINY, llama_config, with_block
+from lmx_core.architectures.llama import TINY, llama_config
 from lmx_core.config import ModelConfig, spec
-from lmx_core.factories import varies, with_sizes
+from lmx_core.factories import varies, with_block, with_sizes
 
 B2 = {"d_model": 2048, "n_heads": 8, "n_kv_heads": 1, "n_layers": 18, "d_ff": 16_384}
 

@@ -6,10 +6,9 @@ from typing import Any
 import attrs
 
 from lmx_core.architectures.gemma import gemma_config
-from lmx_core.architectures.llama import TINY, with_attention, with_block
-from lmx_core.architectures.mistral import Kind, mixed
+from lmx_core.architectures.llama import TINY
 from lmx_core.config import ModelConfig
-from lmx_core.factories import varies, with_sizes
+from lmx_core.factories import Kind, mixed, varies, with_attention, with_block, with_sizes
 
 B27 = {"d_model": 4608, "n_heads": 32, "n_kv_heads": 16, "head_dim": 128, "n_layers": 46, "d_ff": 36_864}
 

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from lmx_core.architectures.llama import TINY, llama_config, with_attention, with_block
+from lmx_core.architectures.llama import TINY, llama_config
 from lmx_core.config import ModelConfig
-from lmx_core.factories import varies, with_sizes
+from lmx_core.factories import varies, with_attention, with_block, with_sizes
 
 
 @with_sizes(tiny={**TINY, "head_dim": 16}, **{"4-9b": {}})

@@ -3,9 +3,9 @@
 from typing import Any
 
 from lmx_core.architectures.glm import glm_config
-from lmx_core.architectures.llama import TINY, with_block
+from lmx_core.architectures.llama import TINY
 from lmx_core.config import ModelConfig
-from lmx_core.factories import varies, with_sizes
+from lmx_core.factories import varies, with_block, with_sizes
 
 B32 = {"d_model": 6144, "n_heads": 48, "n_layers": 61, "d_ff": 23_040, "qkv_bias": False}
 

@@ -5,9 +5,8 @@ from typing import Any
 import attrs
 
 from lmx_core.architectures.gpt import LARGE, MEDIUM, TINY, XL, gpt_config
-from lmx_core.architectures.llama import with_attention
 from lmx_core.config import ModelConfig
-from lmx_core.factories import varies, with_sizes
+from lmx_core.factories import varies, with_attention, with_sizes
 
 
 @with_sizes(tiny=TINY, **{"124m": {}, "355m": MEDIUM, "774m": LARGE, "1.5b": XL})

@@ -4,9 +4,8 @@ from typing import Any
 
 from lmx_core.architectures.gpt import TINY
 from lmx_core.architectures.gpt2 import gpt2_config
-from lmx_core.architectures.llama import with_block
 from lmx_core.config import ModelConfig
-from lmx_core.factories import varies, with_sizes
+from lmx_core.factories import varies, with_block, with_sizes
 
 B1 = {"d_model": 2048, "n_heads": 16, "n_layers": 24}
 

@@ -4,10 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from lmx_core.architectures.gpt import TINY, gpt_config
-from lmx_core.architectures.llama import with_attention
-from lmx_core.architectures.mistral import Kind, mixed
 from lmx_core.config import ModelConfig
-from lmx_core.factories import varies, with_sizes
+from lmx_core.factories import Kind, mixed, varies, with_attention, with_sizes
 
 
 @with_sizes(

@@ -3,9 +3,8 @@
 from typing import Any
 
 from lmx_core.architectures.gpt import MEDIUM, TINY, gpt_config
-from lmx_core.architectures.llama import with_block
 from lmx_core.config import ComponentSpec, ModelConfig, spec
-from lmx_core.factories import varies, with_sizes
+from lmx_core.factories import varies, with_block, with_sizes
 
 PYTHIA = {"vocab_size": 50_304, "activation": "gelu"}
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import attrs
 
-from lmx_core.architectures.llama import TINY, llama_config, with_attention, with_block
+from lmx_core.architectures.llama import TINY, llama_config
 from lmx_core.config import ModelConfig, spec
-from lmx_core.factories import varies, with_sizes
+from lmx_core.factories import varies, with_attention, with_block, with_sizes
 
 B2 = {"d_model": 2048, "d_ff": 8192, "attention_scale": 1 / 64, "logit_multiplier": 1 / 8}
 V30 = {"vocab_size": 49_155, "max_seq_len": 4096, "rope_theta": 10_000.0}

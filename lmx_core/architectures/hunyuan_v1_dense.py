@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from lmx_core.architectures.llama import TINY, llama_config, with_attention
+from lmx_core.architectures.llama import TINY, llama_config
 from lmx_core.config import ModelConfig, spec
-from lmx_core.factories import varies, with_sizes
+from lmx_core.factories import varies, with_attention, with_sizes
 
 B05 = {"d_model": 1024, "n_heads": 16, "n_layers": 24, "d_ff": 3584}
 B18 = {"d_model": 2048, "n_heads": 16, "n_kv_heads": 4, "d_ff": 6144}

@@ -1,9 +1,5 @@
 """LLaMA."""
 
-from typing import Any
-
-import attrs
-
 from lmx_core.config import BlockConfig, ComponentSpec, ModelConfig, spec
 from lmx_core.factories import with_sizes
 
@@ -73,14 +69,3 @@ def llama_config(
         dropout=dropout,
     )
     return ModelConfig(block=block, vocab_size=vocab_size, n_layers=n_layers, tie_embeddings=tie_embeddings)
-
-
-def with_block(config: ModelConfig, **changes: Any) -> ModelConfig:
-    """The model with these changes in its block."""
-    return attrs.evolve(config, block=attrs.evolve(config.block, **changes))
-
-
-def with_attention(config: ModelConfig, **options: Any) -> ModelConfig:
-    """The model with these options of its attention; those that are None are left to their defaults."""
-    given = {key: value for key, value in options.items() if value is not None}
-    return with_block(config, attention=config.block.attention.having(**given))

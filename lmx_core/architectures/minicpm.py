@@ -4,9 +4,9 @@ from typing import Any
 
 import attrs
 
-from lmx_core.architectures.llama import TINY, llama_config, with_block
+from lmx_core.architectures.llama import TINY, llama_config
 from lmx_core.config import ModelConfig, spec
-from lmx_core.factories import varies, with_sizes
+from lmx_core.factories import varies, with_block, with_sizes
 
 B1 = {"vocab_size": 73_440, "d_model": 1536, "n_heads": 24, "n_kv_heads": 8, "n_layers": 52, "d_ff": 3840}
 

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from lmx_core.architectures.llama import TINY, llama_config
-from lmx_core.architectures.mistral import Kind, mixed
 from lmx_core.config import ModelConfig
-from lmx_core.factories import varies, with_sizes
+from lmx_core.factories import Kind, mixed, varies, with_sizes
 
 
 @with_sizes(tiny={**TINY, "head_dim": 16, "n_layers": 4, "window": 8}, **{"8b": {}})

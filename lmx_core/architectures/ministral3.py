@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from lmx_core.architectures.llama import TINY, with_attention
+from lmx_core.architectures.llama import TINY
 from lmx_core.architectures.mistral import mistral_config
 from lmx_core.config import ModelConfig, spec
-from lmx_core.factories import varies, with_sizes
+from lmx_core.factories import varies, with_attention, with_sizes
 
 LONG = {"mscale": 1.0, "mscale_all_dim": 1.0}
 

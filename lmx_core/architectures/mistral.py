@@ -1,15 +1,11 @@
 """Mistral."""
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
-import attrs
-
-from lmx_core.architectures.llama import TINY, llama_config, with_block
+from lmx_core.architectures.llama import TINY, llama_config
 from lmx_core.config import ModelConfig
-from lmx_core.factories import patterned, varies, with_sizes
+from lmx_core.factories import varies, windowed, with_sizes
 
-Kind = Literal["full", "sliding"]
 V03 = {"vocab_size": 32_768, "rope_theta": 1e6, "window": None}
 NEMO = {"vocab_size": 131_072, "d_model": 5120, "head_dim": 128, "n_layers": 40, "window": None}
 LARGE = {"d_model": 12_288, "n_heads": 96, "n_layers": 88, "d_ff": 28_672, "max_seq_len": 131_072}
@@ -30,16 +26,3 @@ LARGE = {"d_model": 12_288, "n_heads": 96, "n_layers": 88, "d_ff": 28_672, "max_
 def mistral_config(*, window: int | None = 4096, **llama: Any) -> ModelConfig:
     """Mistral 7B (arXiv:2310.06825): LLaMA with a sliding window, which later editions gave up."""
     return windowed(llama_config(**llama), window)
-
-
-def windowed(config: ModelConfig, window: int | None) -> ModelConfig:
-    """The model with a sliding window in every layer, or as it is."""
-    if window is None:
-        return config
-    return with_block(config, attention=config.block.attention.named("sliding_window", window=window))
-
-
-def mixed(config: ModelConfig, window: int | None, pattern: Sequence[Kind], **local: Any) -> ModelConfig:
-    """Layers with a sliding window and without, in this order over and over; `local` also differs in those with it."""
-    sliding = attrs.evolve(windowed(config, window).block, **local)
-    return config if sliding == config.block else patterned(config, pattern, full=config.block, sliding=sliding)

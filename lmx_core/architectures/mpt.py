@@ -3,9 +3,8 @@
 from typing import Any
 
 from lmx_core.architectures.gpt import TINY, gpt_config
-from lmx_core.architectures.llama import with_attention, with_block
 from lmx_core.config import ModelConfig, spec
-from lmx_core.factories import varies, with_sizes
+from lmx_core.factories import varies, with_attention, with_block, with_sizes
 
 
 @with_sizes(

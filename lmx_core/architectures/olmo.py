@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from lmx_core.architectures.llama import TINY, llama_config, with_attention, with_block
+from lmx_core.architectures.llama import TINY, llama_config
 from lmx_core.config import ModelConfig, spec
-from lmx_core.factories import varies, with_sizes
+from lmx_core.factories import varies, with_attention, with_block, with_sizes
 
 B1 = {"d_model": 2048, "n_heads": 16, "n_kv_heads": 16, "n_layers": 16, "d_ff": 8192, "tie_embeddings": True}
 

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from lmx_core.architectures.llama import TINY
-from lmx_core.architectures.mistral import Kind, mixed
 from lmx_core.architectures.olmo2 import B32, olmo2_config
 from lmx_core.config import ModelConfig, spec
-from lmx_core.factories import varies, with_sizes
+from lmx_core.factories import Kind, mixed, varies, with_sizes
 
 
 @with_sizes(

@@ -6,9 +6,8 @@ import attrs
 
 from lmx_core.architectures.gpt import TINY
 from lmx_core.architectures.gpt_neox import gpt_neox_config
-from lmx_core.architectures.llama import with_block
 from lmx_core.config import ModelConfig, spec
-from lmx_core.factories import varies, with_sizes
+from lmx_core.factories import varies, with_block, with_sizes
 
 
 @with_sizes(

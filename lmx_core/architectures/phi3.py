@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from lmx_core.architectures.llama import TINY, with_block
+from lmx_core.architectures.llama import TINY
 from lmx_core.architectures.mistral import mistral_config
 from lmx_core.config import ModelConfig, spec
-from lmx_core.factories import varies, with_sizes
+from lmx_core.factories import varies, with_block, with_sizes
 
 MEDIUM = {"d_model": 5120, "n_heads": 40, "n_kv_heads": 10, "n_layers": 40, "d_ff": 17_920}
 # fmt: off

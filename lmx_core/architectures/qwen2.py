@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from lmx_core.architectures.llama import TINY, llama_config, with_attention
-from lmx_core.architectures.mistral import Kind, mixed
+from lmx_core.architectures.llama import TINY, llama_config
 from lmx_core.config import ModelConfig
-from lmx_core.factories import varies, with_sizes
+from lmx_core.factories import Kind, mixed, varies, with_attention, with_sizes
 
 SHARED = {"vocab_size": 151_936, "tie_embeddings": True}
 B05 = {**SHARED, "d_model": 896, "n_heads": 14, "n_kv_heads": 2, "n_layers": 24, "d_ff": 4864}

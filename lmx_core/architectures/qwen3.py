@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from lmx_core.architectures.llama import TINY, llama_config, with_attention
-from lmx_core.architectures.mistral import Kind, mixed
+from lmx_core.architectures.llama import TINY, llama_config
 from lmx_core.config import ModelConfig
-from lmx_core.factories import varies, with_sizes
+from lmx_core.factories import Kind, mixed, varies, with_attention, with_sizes
 
 SMALL = {"n_heads": 16, "n_layers": 28, "tie_embeddings": True}
 

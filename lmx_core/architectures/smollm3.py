@@ -6,9 +6,8 @@ from typing import Any, Literal
 import attrs
 
 from lmx_core.architectures.llama import TINY, llama_config
-from lmx_core.architectures.mistral import windowed
 from lmx_core.config import ModelConfig
-from lmx_core.factories import patterned, varies, with_sizes
+from lmx_core.factories import patterned, varies, windowed, with_sizes
 
 
 @with_sizes(tiny={**TINY, "n_layers": 4}, **{"3b": {}})

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from lmx_core.architectures.llama import TINY, llama_config, with_attention, with_block
+from lmx_core.architectures.llama import TINY, llama_config
 from lmx_core.config import ModelConfig, spec
-from lmx_core.factories import varies, with_sizes
+from lmx_core.factories import varies, with_attention, with_block, with_sizes
 
 V2 = {"vocab_size": 100_352}
 B12 = {"d_model": 5120, "n_kv_heads": 8, "n_layers": 40, "d_ff": 13_824, "parallel": True, "qk_norm": True}

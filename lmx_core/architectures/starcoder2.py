@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from lmx_core.architectures.llama import TINY, with_block
+from lmx_core.architectures.llama import TINY
 from lmx_core.architectures.mistral import mistral_config
 from lmx_core.config import ModelConfig, spec
-from lmx_core.factories import varies, with_sizes
+from lmx_core.factories import varies, with_block, with_sizes
 
 B7 = {"d_model": 4608, "n_heads": 36, "n_kv_heads": 4, "n_layers": 32, "d_ff": 18_432, "rope_theta": 1e6}
 B15 = {"d_model": 6144, "n_heads": 48, "n_kv_heads": 4, "n_layers": 40, "d_ff": 24_576, "rope_theta": 1e5}

@@ -8,6 +8,11 @@ def rope(kind="default", **numbers):
     return {"rope_parameters": {"rope_type": kind, "rope_theta": 1234.0, **numbers}}
 
 
+def yarn(**numbers):
+    known = {"rope_theta": 100.0, "factor": 4.0, "original_max_position_embeddings": 32}
+    return rope("yarn", **{**known, "beta_fast": 1.0, "beta_slow": 0.2, **numbers})
+
+
 TOKENS = {"vocab_size": 160, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 PLAIN = {
     **TOKENS,
@@ -46,7 +51,6 @@ LAYER_NORM = {**PLAIN, "layer_norm_eps": 0.02}
 HALF = rope(partial_rotary_factor=0.5)
 TYPES = ["full_attention", "sliding_attention", "sliding_attention", "full_attention"]
 LLAMA3 = rope("llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=16)
-YARN = rope("yarn", rope_theta=100.0, factor=4.0, original_max_position_embeddings=32, beta_fast=1.0, beta_slow=0.2)
 SHORT, LONG = [1.0, 1.1, 1.25, 1.3, 1.5, 1.6], [2.0, 2.7, 3.4, 4.1, 4.7, 5.5]
 LONGROPE = rope("longrope", short_factor=SHORT, long_factor=LONG, original_max_position_embeddings=16)
 GROWING = {**rope("dynamic", factor=2.0), "max_position_embeddings": 16}
@@ -77,6 +81,7 @@ VARIANTS = {
         {"num_attention_heads": 6, "multi_query": False, "alibi": True},
         {"new_decoder_architecture": True, "num_kv_heads": 2, "bias": True, "tie_word_embeddings": False},
         {"new_decoder_architecture": True, "num_kv_heads": 2, "num_ln_in_parallel_attn": 1, "activation": "relu"},
+        {"new_decoder_architecture": True, "num_kv_heads": 1, "alibi": True},
         GROWING,
     ),
     "gemma": (RMS, {"head_dim": 16, "num_key_value_heads": 1}, {"head_dim": 10, "attention_bias": True}),
@@ -186,16 +191,8 @@ VARIANTS = {
         rope("linear", factor=3.0),
         GROWING,
         LLAMA3,
-        YARN,
-        rope(
-            "yarn",
-            factor=8.0,
-            original_max_position_embeddings=8,
-            beta_fast=3.0,
-            mscale=0.7,
-            mscale_all_dim=0.3,
-            truncate=False,
-        ),
+        yarn(),
+        yarn(original_max_position_embeddings=8, mscale=0.7, mscale_all_dim=0.3, truncate=False),
         LONGROPE,
         {"head_dim": 16, **rope("proportional", partial_rotary_factor=0.5, factor=2.0)},
     ),
@@ -206,24 +203,8 @@ VARIANTS = {
     ),
     "ministral3": (
         RMS,
-        {
-            "head_dim": 16,
-            "rope_parameters": {
-                **YARN["rope_parameters"],
-                "mscale": 1.0,
-                "mscale_all_dim": 1.0,
-                "llama_4_scaling_beta": 0.4,
-            },
-        },
-        {
-            "head_dim": 16,
-            "sliding_window": 6,
-            "rope_parameters": {
-                **YARN["rope_parameters"],
-                "original_max_position_embeddings": 8,
-                "llama_4_scaling_beta": 0.7,
-            },
-        },
+        {"head_dim": 16, **yarn(mscale=1.0, mscale_all_dim=1.0, llama_4_scaling_beta=0.4)},
+        {"head_dim": 16, "sliding_window": 6, **yarn(original_max_position_embeddings=8, llama_4_scaling_beta=0.7)},
     ),
     "mistral": (RMS, {"head_dim": 16, "sliding_window": 8}, {"sliding_window": None}),
     "mpt": (
@@ -244,7 +225,7 @@ VARIANTS = {
         {
             "sliding_window": 8,
             "rope_parameters": {
-                "full_attention": {**YARN["rope_parameters"], "attention_factor": 1.2},
+                "full_attention": yarn(attention_factor=1.2)["rope_parameters"],
                 "sliding_attention": {"rope_type": "default", "rope_theta": 99.0},
             },
         },
@@ -280,7 +261,7 @@ VARIANTS = {
         RMS,
         {"head_dim": 16},
         {"head_dim": 16, "use_sliding_window": True, "sliding_window": 8, "max_window_layers": 2},
-        {"head_dim": 16, "attention_bias": True, "tie_word_embeddings": True, **YARN},
+        {"head_dim": 16, "attention_bias": True, "tie_word_embeddings": True, **yarn()},
     ),
     "seed_oss": (
         RMS,
@@ -300,6 +281,7 @@ VARIANTS = {
         {
             "num_attention_heads": 3,
             "num_key_value_heads": 3,
+            "qk_layernorm": True,
             "tie_word_embeddings": True,
             **rope(partial_rotary_factor=0.25),
         },
