@@ -167,6 +167,21 @@ def seeds(session: nox.Session) -> None:
     session.run("pytest", "tests/testing/test_seeds.py", *session.posargs, env={"LMX_ALL_SEEDS": "1"})
 
 
+@nox.session(python=PYTHON, venv_backend="venv")
+def parity(session: nox.Session) -> None:
+    """Every family against transformers, live: logits with the same weights, and parameters of the published sizes.
+
+    With pip, which can be told of an index that has PyTorch for CPUs alone (`PIP_EXTRA_INDEX_URL`); uv takes gigabytes more.
+    """
+    names = [name.replace("-", "_") for name in with_dependencies(named([CORE]))]
+    built = [str(wheel) for name in names for wheel in wheels(session).glob(f"{name}-*.whl")]
+    session.install("--force-reinstall", "--no-deps", *built, silent=True)
+    tools = [*PROJECT["dependency-groups"]["test"], "torch==2.13.0", "transformers"]
+    folder = str(wheels(session))
+    session.install(CORE, *tools, "--find-links", folder, "--constraint", "constraints.txt")
+    session.run("pytest", "tests/architectures/test_transformers.py", *session.posargs)
+
+
 @nox.session(python=PYTHON)
 def scaffold(session: nox.Session) -> None:
     """`lmx plugins new` for every kind: built as a wheel, installed, and its tests passed."""

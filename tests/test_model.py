@@ -11,7 +11,7 @@ import mlx.core as mx
 import pytest
 
 from lmx_core import BlockConfig, LanguageModel, ModelConfig, make_config, spec
-from lmx_core.components import reference
+from lmx_core.components import reference, softmax
 from lmx_core.errors import ConfigError, LmxError
 from lmx_core.factories import patterned, varies, with_sizes
 from lmx_core.registry import registry
@@ -260,3 +260,47 @@ def test_queries_grow_with_their_position():
     q = mx.ones((1, 4, 3, 16))
     found = net.layers[0].attention.grown(q, 7)[0, 0, :, 0].tolist()
     assert found == pytest.approx([1 + 0.5 * math.log(1 + position // 4) for position in (7, 8, 9)])
+
+
+# Memory -----------------------------------------------------------------------------------------------------------------
+
+LONG = 8192
+
+
+def peak(function):
+    """Bytes at most that were held while it ran, beyond those before."""
+    mx.clear_cache()
+    before = mx.get_active_memory()
+    mx.reset_peak_memory()
+    mx.eval(function())
+    return mx.get_peak_memory() - before
+
+
+@pytest.mark.parametrize(
+    ("position", "length"), [("rope", LONG), ("learned", LONG), ("alibi", 2 * LONG), ("t5", 2 * LONG)]
+)
+def test_no_array_is_a_square_of_the_length(position, length):
+    """Of full causal attention: not even a mask of one byte for each pair of tokens would fit into what is used."""
+    block = BlockConfig(
+        attention="mha", position=position, d_model=8, n_heads=1, d_ff=8, norm="none", bias=False, max_seq_len=length
+    )
+    net = LanguageModel(ModelConfig(block=block, vocab_size=8, n_layers=1)).eval()
+    mx.eval(net.parameters())
+    assert peak(lambda: net(mx.zeros((1, length), mx.int32), last_only=True)[0]) < length * length
+
+
+@pytest.mark.parametrize("softcap", [None, 30.0])
+def test_long_attention_takes_a_fraction_of_the_memory(softcap, monkeypatch):
+    """In parts at most a quarter of what it takes at once, with the same numbers."""
+    q, k, v = (mx.random.normal((1, 2, LONG, 8), key=mx.random.key(i)) for i in range(3))
+    mx.eval(q, k, v)
+    tail = []
+
+    def attended():
+        tail.append(softmax.attend(q, k, v, 0.3, "causal", softcap=softcap)[:, :, -50:])
+        return tail[-1]
+
+    parts = peak(attended)
+    monkeypatch.setattr(softmax, "QUERIES", LONG)
+    assert parts <= peak(attended) / 4
+    close(tail[0], tail[1], 1e-5)
