@@ -276,6 +276,7 @@ def peak(function):
     return mx.get_peak_memory() - before
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("position", "length"), [("rope", LONG), ("learned", LONG), ("alibi", 2 * LONG), ("t5", 2 * LONG)]
 )
@@ -289,6 +290,7 @@ def test_no_array_is_a_square_of_the_length(position, length):
     assert peak(lambda: net(mx.zeros((1, length), mx.int32), last_only=True)[0]) < length * length
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("softcap", [None, 30.0])
 def test_long_attention_takes_a_fraction_of_the_memory(softcap, monkeypatch):
     """In parts at most a quarter of what it takes at once, with the same numbers."""
