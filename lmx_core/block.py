@@ -78,7 +78,12 @@ class ConfigurableBlock(nn.Module):
             return TokenCount()
         if kind is None or not hasattr(cache, "scope"):
             return cache
-        return build("cache", ComponentSpec(kind, options), cache.scope)
+        made = build("cache", ComponentSpec(kind, options), cache.scope)
+        if not hasattr(made, "update_and_fetch"):
+            raise ConfigError(
+                f"cache {kind!r} holds no keys and values, which attention {self.config.attention.name!r} reads"
+            )
+        return made
 
 
 def _adds(sublayer: Any) -> bool:

@@ -19,6 +19,7 @@ BUILTIN = {
     "position.alibi": "lmx_core.components.positions:ALiBi",
     "position.t5": "lmx_core.components.positions:RelativePosition",
     "position.none": "lmx_core.components.positions:NoPosition",
+    "scaling.none": "lmx_core.components.scalings:ScalingBase",
     "scaling.linear": "lmx_core.components.scalings:LinearScaling",
     "scaling.dynamic": "lmx_core.components.scalings:DynamicScaling",
     "scaling.llama3": "lmx_core.components.scalings:Llama3Scaling",

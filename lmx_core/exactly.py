@@ -7,7 +7,7 @@ from typing import Any, Union, get_args, get_origin
 
 import cattrs
 
-from lmx_core.config import type_problem
+from lmx_core.config import ComponentSpec, type_problem
 from lmx_core.errors import LmxError
 
 NONE = "none"
@@ -62,9 +62,10 @@ def _choices(converter: cattrs.Converter, kind: Any) -> Callable[[Any, Any], Any
     """The first choice that the data is, and None where a file writes it."""
     choices = [choice for choice in get_args(kind) if choice is not type(None)]
     optional = len(choices) < len(get_args(kind))
+    a_name = ComponentSpec in choices  # of components one may be called so
 
     def read(data: Any, _: Any) -> Any:
-        if optional and (data is None or data == NONE):
+        if optional and (data is None or (data == NONE and not a_name)):
             return None
         problems: list[Problems] = []
         for choice in choices:

@@ -1,5 +1,6 @@
 """The one decode loop, of one prompt or of many."""
 
+import warnings
 from collections.abc import Container, Iterator, Sequence
 from typing import Any
 
@@ -7,7 +8,7 @@ import mlx.core as mx
 from mlx.core import array
 
 from lmx_core.config import ComponentSpec, as_spec
-from lmx_core.errors import ConfigError
+from lmx_core.errors import ConfigError, LmxWarning
 from lmx_core.model import LanguageModel, evaluating
 from lmx_core.sampling import Sampling
 
@@ -33,8 +34,8 @@ def stream_generate(
     """Tokens as they are drawn, at most `max_tokens`, ending before one of `stop`.
 
     `sampling` holds the fields of `Sampling` (temperature, top_k, top_p, min_p, repetition_penalty). With a `seed` the
-    same prompt draws the same tokens. A `cache` continues what it holds; afterwards it holds all before the last token
-    drawn, a stop token included, also where the stream was left early.
+    same prompt draws the same tokens. A `cache` continues what it holds; whenever a token comes, and afterwards, it holds all
+    before the last token drawn, a stop token included.
     """
     tokens = _checked(model, prompt)
     seen = 0 if cache is None else max((layer.offset for layer in cache), default=0)
@@ -116,8 +117,10 @@ class _Loop:
     ) -> None:
         """`caches` are somebody's own, to be continued; otherwise they are made, of a `kind`."""
         self.model, self.rule, self.texts = model, rule, [list(prompt) for prompt in prompts]
-        self.caches, self.kind = caches, kind
-        self.horizons = set[int]() if caches else model.horizons()
+        self.caches, self.kind, self.horizons = caches, kind, model.horizons()
+        before = max((memory.offset for cache in caches or () for memory in cache), default=0)
+        self.knows_all = before == 0
+        self.lengths = [before + len(text) for text in self.texts]
         self.rows = list(range(len(prompts)))
         self.keys = None if seeds is None else mx.stack([mx.random.key(seed) for seed in seeds])
         self.seen = mx.zeros((len(prompts), model.config.vocab_size), mx.bool_)
@@ -128,35 +131,51 @@ class _Loop:
 
     def steps(self, max_tokens: int, stop: Container[int]) -> Iterator[list[tuple[int, int]]]:
         logits, cache = self.prefilled(self.texts, self.caches)
-        token = following = self.draw(logits)
+        token, following = self.draw(logits), None
         for left in range(max_tokens - 1, -1, -1):
-            before, marks = cache, [memory.checkpoint() for memory in cache]
-            if left:  # the next one is on its way while this one is read
+            if left and self.caches is None:  # the next one is on its way while this one is read
                 logits, cache = self.fed(token, cache)
                 following = self.draw(logits)
             drawn: Any = token.tolist()
             for text, each in zip(self.texts, drawn, strict=True):
                 text.append(each)
             going = [i for i, each in enumerate(drawn) if each not in stop]
-            read_on = False
-            try:
-                if not going:
-                    return
-                yield [(self.rows[i], drawn[i]) for i in going]
-                read_on = True
-            finally:
-                if not read_on:  # the token that was fed ahead is taken back
-                    for memory, mark in zip(before, marks, strict=True):
-                        memory.restore(mark)
-            if left:
-                token = following if len(going) == len(self.rows) else self.left(going, cache, following)
+            if not going:
+                return
+            yield [(self.rows[i], drawn[i]) for i in going]
+            if not left:
+                return
+            if following is None:  # nobody's cache holds a token before it was given out
+                logits, cache = self.fed(token, cache)
+                following = self.draw(logits)
+            token = following if len(going) == len(self.rows) else self.left(going, cache, following)
+            following = None
 
     def fed(self, token: array, cache: Sequence[Any]) -> tuple[array, Sequence[Any]]:
         """Logits after one more token a row. Where that places all before it in another way, it is read again."""
-        if not any(len(text) in self.horizons for text in self.texts):
-            return self.logits(token[:, None], cache), cache
-        tokens: Any = token.tolist()
-        return self.prefilled([[*text, each] for text, each in zip(self.texts, tokens, strict=True)])
+        before, self.lengths = self.lengths, [length + 1 for length in self.lengths]
+        if any(length in self.horizons for length in before) and self.can_start_anew(cache):
+            tokens: Any = token.tolist()
+            texts = [[*text[:n], each] for text, n, each in zip(self.texts, before, tokens, strict=True)]
+            return self.prefilled(texts, self.caches)
+        return self.logits(token[:, None], cache), cache
+
+    def can_start_anew(self, cache: Sequence[Any]) -> bool:
+        """Whether all tokens can be read again: somebody's own cache is then emptied for it."""
+        if self.caches is None:
+            return True
+        if not self.knows_all or not all(memory.is_trimmable() for memory in cache):
+            warnings.warn(
+                f"beyond {self.lengths[0] - 1} tokens the model's positions place all that came before in another way, but "
+                "what the cache holds cannot be read again. What follows differs from what it would be in one pass; give "
+                "the whole text as prompt, without a cache.",
+                LmxWarning,
+                stacklevel=4,
+            )
+            return False
+        for memory in cache:
+            memory.trim(self.lengths[0] - 1)
+        return True
 
     def make_caches(self, texts: list[list[int]]) -> list[Sequence[Any]]:
         """One for all rows, padded for them, or, of a kind that takes no padding, one for each."""
@@ -173,6 +192,10 @@ class _Loop:
     ) -> tuple[array, Sequence[Any]]:
         """Logits after these tokens, and what the model then remembers of them."""
         caches = caches or self.make_caches(texts)
+        if self.caches is not None:
+            for memory in self.caches[0]:
+                if hasattr(memory, "expect"):
+                    memory.expect(self.lengths)
         if len(caches) == 1:
             longest = max(map(len, texts))
             filled = [[0] * (longest - len(text)) + text for text in texts]
@@ -212,7 +235,8 @@ class _Loop:
         for memory in cache:
             memory.filter(going)
         index = mx.array(going)
-        self.rows, self.texts = [self.rows[i] for i in going], [self.texts[i] for i in going]
+        for name in ("rows", "texts", "lengths"):
+            setattr(self, name, [getattr(self, name)[i] for i in going])
         self.keys = None if self.keys is None else self.keys[index]
         self.seen = self.seen[index]
         return following[index]

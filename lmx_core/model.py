@@ -14,7 +14,7 @@ from lmx_core import hooks
 from lmx_core.block import ConfigurableBlock
 from lmx_core.components.embedding import Embedding
 from lmx_core.components.masks import CAUSAL, Mask, padded
-from lmx_core.config import BlockConfig, ModelConfig
+from lmx_core.config import BlockConfig, ComponentSpec, ModelConfig
 from lmx_core.construct import build, filled
 from lmx_core.errors import ConfigError
 from lmx_core.registry import registry
@@ -90,7 +90,8 @@ class LanguageModel(nn.Module):
     ) -> tuple[Any, Sequence[Any] | None]:
         """What the head reads, (B, L, D), and the cache.
 
-        With `return_all` a list instead: the stream before the first block and after each one, and last what the head reads.
+        With `return_all` a list instead: the stream before the first block and after each one, that after the last as the
+        head reads it.
         """
         if (tokens is None) == (embeddings is None):
             raise ConfigError("a model reads tokens or embeddings in place of them. Give one of the two.")
@@ -99,6 +100,10 @@ class LanguageModel(nn.Module):
             raise ConfigError(f"a cache for {len(caches)} layers was given to a model of {len(self.layers)}")
         x: Any = embeddings if tokens is None else self.embed_tokens(tokens)
         first = next((layer for layer in caches if layer is not None), None)
+        for what in ("padding", "length"):
+            rows = getattr(first, what, None)
+            if rows is not None and len(rows) not in (x.shape[0], *([1] if what == "length" else [])):
+                raise ConfigError(f"the cache has a {what} for {len(rows)} rows, but the batch has {x.shape[0]}")
         offset = 0 if first is None else first.offset
         for position in self.positions:
             x = position.embed(x, offset)
@@ -139,7 +144,7 @@ class LanguageModel(nn.Module):
         kind: str | None = None,
         *,
         padding: Sequence[int] | None = None,
-        length: Sequence[int] | None = None,
+        length: int | Sequence[int] | None = None,
         **options: Any,
     ) -> list[Any]:
         """An empty memory for each layer.
@@ -149,6 +154,10 @@ class LanguageModel(nn.Module):
         much each row of a batch is filled up, at its beginning; `length`, how many tokens each row will have, matters to
         positions that depend on it (`dynamic` and `longrope` scaling) when a prompt is read in parts.
         """
+        if kind is not None:  # also where no layer is going to use it
+            filled("cache", registry("cache").get(kind), ComponentSpec(kind, options))
+        elif options:
+            raise ConfigError(f"{', '.join(options)}: options of a kind of cache, and no kind is given")
         caches = [layer.make_cache(kind, **options) for layer in self.layers]
         for layer, memory in zip(self.layers, caches, strict=True) if padding is not None else ():
             if not hasattr(memory, "pad"):
@@ -159,7 +168,7 @@ class LanguageModel(nn.Module):
             memory.pad(padding)
         for memory in caches if length is not None else ():
             if hasattr(memory, "expect"):
-                memory.expect(length)
+                memory.expect([length] if isinstance(length, int) else length)
         return caches
 
     def longest(self) -> int | None:

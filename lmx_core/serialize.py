@@ -63,14 +63,22 @@ def plain(instance: Any) -> Any:
     if attrs.has(type(instance)):
         fields = attrs.fields(type(instance))
         values = {field.alias: (getattr(instance, field.name), field.default) for field in fields}
-        return {
+        written = {
             key: NONE if value is None else plain(value)
             for key, (value, default) in values.items()
             if value is not None or default is not None
         }
+        return _inheriting_nothing(written) if isinstance(instance, ModelConfig) else written
     if isinstance(instance, Mapping):
         return {key: plain(value) for key, value in instance.items()}
     return [plain(value) for value in instance] if isinstance(instance, list | tuple) else instance
+
+
+def _inheriting_nothing(model: dict[str, Any]) -> dict[str, Any]:
+    """The table of a model in which a named block also says what it has not, and `block` has."""
+    unset = dict.fromkeys(model["block"], NONE)
+    blocks = {name: {**unset, **block} for name, block in model.get("blocks", {}).items()}
+    return {**model, **({"blocks": blocks} if blocks else {})}
 
 
 def read_file(path: Path) -> dict[str, Any]:

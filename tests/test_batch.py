@@ -5,8 +5,17 @@ import mlx.core as mx
 import pytest
 from mlx import nn
 
-from lmx_core import LanguageModel, ModelConfig, generate, generate_batch, make_config, spec, stream_batch
-from lmx_core.errors import ConfigError
+from lmx_core import (
+    LanguageModel,
+    ModelConfig,
+    generate,
+    generate_batch,
+    make_config,
+    spec,
+    stream_batch,
+    stream_generate,
+)
+from lmx_core.errors import ConfigError, LmxWarning
 from lmx_core.testing import SMALL, randomise
 
 PROMPTS = [[5, 6, 7, 8, 9], [3], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12], [40, 41]]
@@ -162,3 +171,48 @@ def test_a_memory_that_cannot_join_says_so(plugins):
         generate_batch(net, [[1, 2], [3]], max_tokens=3)
     with pytest.raises(ConfigError, match="attention 'own' remembers in a Own, which takes no padding"):
         net.make_cache(padding=[1, 0])
+
+
+# Caches of one's own ----------------------------------------------------------------------------------------------------
+
+
+def longrope(**changes):
+    scaling = spec("longrope", short_factor=[1.0] * 8, long_factor=[2.0 + i for i in range(8)], original_max_seq_len=10)
+    return model(position=spec("rope", scaling=scaling), **changes)
+
+
+def test_a_cache_holds_no_token_before_it_is_given_out():
+    """So that it can be used between two tokens of a stream, or after one that was left, whoever still holds the stream."""
+    net = model()
+    cache = net.make_cache()
+    stream = stream_generate(net, PROMPTS[0], max_tokens=20, temperature=0.0, cache=cache)
+    first = [next(stream) for _ in range(3)]
+    assert cache[0].offset == len(PROMPTS[0]) + 2
+    more = generate(net, first[-1:], max_tokens=4, temperature=0.0, cache=cache)
+    del stream
+    assert cache[0].offset == len(PROMPTS[0]) + 6
+    assert [*first, *more] == generate(net, PROMPTS[0], max_tokens=7, temperature=0.0)
+
+
+def test_an_empty_cache_of_ones_own_changes_nothing():
+    """Nor when an answer becomes long; where the cache held tokens before, that is a warning."""
+    net = longrope()
+    expected = generate(net, PROMPTS[0], max_tokens=12, temperature=0.0)
+    cache = net.make_cache()
+    assert generate(net, PROMPTS[0], max_tokens=12, temperature=0.0, cache=cache) == expected
+    assert cache[0].offset == len(PROMPTS[0]) + 11
+    cache = net.make_cache()
+    net(mx.array([PROMPTS[0]]), cache=cache)
+    with pytest.warns(LmxWarning, match="beyond 10 tokens the model's positions place all"):
+        generate(net, [7], max_tokens=12, temperature=0.0, cache=cache)
+
+
+@pytest.mark.parametrize("scaling", ["longrope", "dynamic"])
+def test_a_long_prompt_in_a_cache_of_ones_own_is_read_as_a_whole(scaling):
+    factors = {"short_factor": [1.0] * 8, "long_factor": [2.0] * 8, "original_max_seq_len": 600}
+    options = factors if scaling == "longrope" else {"factor": 4.0}
+    net = model(position=spec("rope", scaling=spec(scaling, **options)), max_seq_len=600)
+    prompt = mx.random.randint(0, 50, (900,), key=mx.random.key(4)).tolist()
+    answer = generate(net, prompt, max_tokens=6, temperature=0.0)
+    assert generate(net, prompt, max_tokens=6, temperature=0.0, cache=net.make_cache()) == answer
+    assert answer[0] == net(mx.array([prompt]), last_only=True)[0][0, -1].argmax().item()

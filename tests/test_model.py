@@ -12,6 +12,8 @@ import pytest
 
 from lmx_core import BlockConfig, LanguageModel, ModelConfig, make_config, spec
 from lmx_core.components import reference, softmax
+from lmx_core.components.scalings import ScalingBase
+from lmx_core.construct import build
 from lmx_core.errors import ConfigError, LmxError
 from lmx_core.factories import patterned, varies, with_sizes
 from lmx_core.registry import registry
@@ -306,3 +308,57 @@ def test_long_attention_takes_a_fraction_of_the_memory(softcap, monkeypatch):
     monkeypatch.setattr(softmax, "QUERIES", LONG)
     assert parts <= peak(attended) / 4
     close(tail[0], tail[1], 1e-5)
+
+
+# Configs come back ------------------------------------------------------------------------------------------------------
+
+
+def test_none_is_a_component_where_one_is_named():
+    """`final_norm="none"` is no norm, and `"none"` in a file of a number is none."""
+    config = ModelConfig(block=BLOCK, vocab_size=50, n_layers=1, final_norm="none", embedding_norm="none")
+    again = structure(plain(config), ModelConfig, "it")
+    assert again == config
+    assert again.final_norm == spec("none")
+    assert structure({"logit_softcap": "none"}, ModelConfig, "it").logit_softcap is None
+    attention = spec("gqa", qk_norm="none", qk_norm_over="each_head")
+    net = LanguageModel(ModelConfig(block=attrs.evolve(BLOCK, attention=attention), vocab_size=50, n_layers=1))
+    assert net.layers[0].attention.q_norm.weight.shape == (4, 1, 16)
+    off = make_config("llama", "3.2-1b", rope_scaling="none").block
+    assert LanguageModel(ModelConfig(block=off, vocab_size=50, n_layers=1)).positions[0].by_length is False
+
+
+def test_a_named_block_may_have_less_than_the_common_one():
+    other = attrs.evolve(BLOCK, n_kv_heads=None, head_dim=None)
+    base = attrs.evolve(BLOCK, n_kv_heads=2, head_dim=32)
+    config = ModelConfig(
+        block=base, blocks={"a": base, "b": other}, block_pattern=["a", "b"], vocab_size=50, n_layers=2
+    )
+    assert structure(plain(config), ModelConfig, "it") == config
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"qk_norm": "rms_norm", "qk_norm_over": "each_head"}, "brings the weights, but qk_norm=rms_norm has its own"),
+        ({"qk_norm": "rms_norm", "qk_norm_over": "all_heads", "qk_norm_after_position": True}, "not over all heads"),
+        ({"qk_norm_after_position": True}, "give a qk_norm"),
+    ],
+)
+def test_norms_of_queries_and_keys_that_do_not_fit(options, says):
+    with pytest.raises(ConfigError, match=says):
+        LanguageModel(ModelConfig(block=attrs.evolve(BLOCK, attention=spec("gqa", **options)), vocab_size=50))
+
+
+def test_a_factor_that_depends_on_the_length_is_each_rows_own(plugins):
+    class Growing(ScalingBase):
+        by_length = True
+
+        def frequencies(self, length):
+            return self.rotary.frequencies(), 1.0 + length / 10
+
+    plugins.register("scaling", "growing", Growing)
+    position = build("position", spec("rope", scaling="growing"), SMALL)
+    q = mx.ones((2, 4, 3, 16))
+    both = position.rotate(q, q, mx.array([0, 40]))[0]
+    close(both[1:], position.rotate(q[1:], q[1:], 40)[0], 1e-5)
+    close(both[:1], position.rotate(q[:1], q[:1], 0)[0], 1e-5)

@@ -7,8 +7,9 @@ import mlx.core as mx
 import pytest
 
 from lmx_core import LanguageModel, ModelConfig, load_cache, save_cache, spec
+from lmx_core.components import softmax
 from lmx_core.components.caches import KVCache
-from lmx_core.components.masks import Scope
+from lmx_core.components.masks import Scope, View
 from lmx_core.errors import CheckpointError, ConfigError, LmxError
 from lmx_core.registry import registry
 from lmx_core.testing import SMALL, randomise
@@ -181,3 +182,111 @@ def test_memory_stays_flat_in_a_window():
         sizes.append(cache.nbytes)
     assert max(sizes[600:]) <= max(sizes[:600])
     assert keys.shape[2] == 32
+
+
+# What a review found ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [None, "keeping"])
+def test_joined_rows_take_back_what_every_row_still_has(kind):
+    net = model(spec("sliding_window", window=8) if kind is None else "gqa")
+    long = mx.random.randint(0, 50, (2, 1000), key=mx.random.key(9))
+    one, other = (
+        net.make_cache(*(["rotating"] if kind else []), **({"max_size": 8, "keep": 2} if kind else {})) for _ in "ab"
+    )
+    for i in range(0, 900, 50):
+        net(long[:1, i : i + 50], cache=one)
+    net(long[1:, :850], cache=other)
+    for memory, more in zip(one, other, strict=True):
+        memory.extend(more)
+        assert not memory.is_trimmable()
+        assert memory.trim(600) < 300
+    seen = one[0].offset.tolist()
+    both = mx.concatenate([long[row : row + 1, n : n + 2] for row, n in enumerate(seen)])
+    found = net(both, cache=one)[0]
+    for row, n in enumerate(seen):
+        alone = net.make_cache(*(["rotating"] if kind else []), **({"max_size": 8, "keep": 2} if kind else {}))
+        net(long[row : row + 1, :n], cache=alone)
+        close(found[row : row + 1], net(both[row : row + 1], cache=alone)[0])
+
+
+@pytest.mark.parametrize("padding", [[2, 2], [4, 6], [40, 0]])
+@pytest.mark.parametrize("size", [1, 3, 60])
+@pytest.mark.parametrize("attention", ["gqa", spec("sliding_window", window=9)], ids=str)
+def test_all_rows_may_be_padded(attention, size, padding):
+    """Also those that are nothing but padding for a while."""
+    net = model(attention)
+    rows = mx.stack([mx.concatenate([TOKENS[1, :pad], TOKENS[i, : 60 - pad]]) for i, pad in enumerate(padding)])
+    y = continued(net, net.make_cache(padding=padding), size, rows)
+    for i, pad in enumerate(padding):
+        close(y[i : i + 1, pad:], net(TOKENS[i : i + 1, : 60 - pad])[0])
+
+
+def test_rows_that_are_padding_so_far():
+    net = model()
+    cache = net.make_cache(padding=[40, 0])
+    net(TOKENS[:, :30], cache=cache)
+    assert [memory.trim(5) for memory in cache] == [0, 0]
+    assert cache[0].trim(-5) == 0
+    one = [memory.extract(0) for memory in cache]
+    assert one[0].offset.tolist() == [-10]
+    y = continued(net, one, 7, mx.concatenate([TOKENS[1:, :10], TOKENS[:1, :20]], axis=1))
+    close(y[:, 10:], net(TOKENS[:1, :20])[0])
+    early = net.make_cache(padding=[3, 0])
+    for memory in early:
+        memory.filter([0])
+    y = continued(net, early, 7, mx.concatenate([TOKENS[1:, :3], TOKENS[:1, :20]], axis=1))
+    close(y[:, 3:], net(TOKENS[:1, :20])[0])
+
+
+def test_rows_that_are_not_there():
+    net = model()
+    cache = net.make_cache()
+    net(TOKENS, cache=cache)
+    for call, says in (
+        (lambda: cache[0].filter([0, 5]), "row 5 of a batch of 2"),
+        (lambda: cache[0].extract(7), "row 7 of a batch of 2"),
+        (lambda: cache[0].filter([]), "at least one row"),
+        (lambda: net(TOKENS, cache=net.make_cache(padding=[1, 2, 3])), "padding for 3 rows, but the batch has 2"),
+        (lambda: net(TOKENS, cache=net.make_cache(length=[1, 2, 3])), "length for 3 rows, but the batch has 2"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            call()
+
+
+def test_kinds_that_do_not_fit_are_refused():
+    net = model()
+    with pytest.raises(ConfigError, match="cache 'count' holds no keys and values"):
+        net.make_cache("count")
+    with pytest.raises(ConfigError, match="max_size: options of a kind of cache, and no kind is given"):
+        net.make_cache(max_size=4)
+    block = attrs.evolve(BLOCK, attention="none", position="none")
+    nothing = LanguageModel(ModelConfig(block=block, vocab_size=50, n_layers=1))
+    with pytest.raises(LmxError, match="no cache named 'nonsense'"):
+        nothing.make_cache("nonsense")
+
+
+def test_a_cache_of_rows_that_says_too_little_is_refused():
+    """Of another library, whose padding would be taken for tokens."""
+
+    class Foreign(KVCache):
+        fetched = property(lambda self: self.no_such_thing, lambda self, value: None)
+
+    net = model()
+    cache = [Foreign() for _ in net.layers]
+    for memory in cache:
+        memory.pad([3, 0])
+    with pytest.raises(ConfigError, match="does not say which keys it `fetched`"):
+        net(TOKENS, cache=cache)
+
+
+def test_a_chunk_ends_for_masks_that_see_ahead_too(monkeypatch):
+    """In parts as at once, whoever may look at whom."""
+    q, k, v = (mx.random.normal((1, 2, 150, 8), key=mx.random.key(i)) for i in range(3))
+    view = View(mask=None, length=150, columns=150, scopes=(Scope(chunk=100),))
+    found = []
+    for queries in (64, 16, 1000):
+        monkeypatch.setattr(softmax, "QUERIES", queries)
+        found.append(softmax.attend(q, k, v, 0.3, view))
+    close(found[0], found[2], 1e-5)
+    close(found[1], found[2], 1e-5)

@@ -114,6 +114,11 @@ class GroupedQueryAttention(AttentionBase):
         self.v_proj = nn.Linear(config.d_model, shared, bias=bias)
         o_bias = config.bias if options.o_bias is None else options.o_bias
         self.o_proj = nn.Linear(inner, config.d_model, bias=o_bias)
+        if options.qk_norm_after_position and (options.qk_norm is None or options.qk_norm_over == "all_heads"):
+            raise ConfigError(
+                "qk_norm_after_position norms each head once it is turned: give a qk_norm, and not over all heads; "
+                f"got qk_norm={options.qk_norm}, qk_norm_over={options.qk_norm_over!r}"
+            )
         if options.qk_norm is not None:
             self.q_norm = self._head_norm(options.qk_norm, config, config.n_heads)
             self.k_norm = self._head_norm(options.qk_norm, config, config.n_kv_heads)
@@ -123,7 +128,14 @@ class GroupedQueryAttention(AttentionBase):
     def _head_norm(self, chosen: ComponentSpec, config: BlockConfig, n_heads: int) -> nn.Module:
         over = self.options.qk_norm_over
         norm = build("norm", chosen, config, width=config.head_dim * (n_heads if over == "all_heads" else 1))
-        return HeadNorm(norm, n_heads, config.head_dim) if over == "each_head" else norm
+        if over != "each_head":
+            return norm
+        if norm.parameters():
+            raise ConfigError(
+                f'qk_norm_over="each_head" brings the weights, but qk_norm={chosen} has its own. '
+                "Give it weight = false (and bias = false)"
+            )
+        return HeadNorm(norm, n_heads, config.head_dim)
 
     def __call__(
         self, x: Float[array, "B L D"], mask: Mask = None, cache: Any = None, *, position: Any = None
@@ -131,8 +143,7 @@ class GroupedQueryAttention(AttentionBase):
         position = self._position if position is None else position
         offset = 0 if cache is None else cache.offset
         q, k, v = self.heads(x)
-        length = {"length": getattr(cache, "length", None)} if getattr(position, "by_length", False) else {}
-        q, k = position.rotate(q, k, offset, **length)
+        q, k = rotated(position, q, k, cache)
         if self.options.qk_norm_after_position:
             q, k = self.normed(q, k)
         if cache is not None:
@@ -234,6 +245,14 @@ class NoAttention(AttentionBase):
         self, x: Float[array, "B L D"], mask: Mask = None, cache: Any = None
     ) -> tuple[Float[array, "B L D"], Any]:
         return mx.zeros_like(x), cache
+
+
+def rotated(position: Any, q: array, k: array, cache: Any) -> tuple[array, array]:
+    """Queries and keys of new tokens, turned to where they stand after those in the cache."""
+    offset = 0 if cache is None else cache.offset
+    if not getattr(position, "by_length", False):
+        return position.rotate(q, k, offset)
+    return position.rotate(q, k, offset, length=getattr(cache, "length", None))
 
 
 def split_heads(x: Float[array, "B L HE"], n_heads: int) -> Float[array, "B H L E"]:

@@ -4,7 +4,7 @@ Rows of a batch end together: shorter ones begin with `padding`. `columns` count
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 import attrs
@@ -46,11 +46,17 @@ class Rows:
 
     def filter(self, rows: Sequence[int]) -> None:
         """Go on with these rows alone, in this order; a row may be named more than once."""
+        size = len(self.paddings())
+        if wrong := [row for row in rows if not 0 <= row < size]:
+            raise ConfigError(f"row {wrong[0]} of a batch of {size}; rows count from 0")
+        if not rows:
+            raise ConfigError("a batch needs at least one row, got none")
         self.length = None
         if self.padding is not None:
             chosen = [self.padding[row] for row in rows]
-            self._shift(min(chosen))
-            self.padding = tuple(pad - min(chosen) for pad in chosen) if any(c != chosen[0] for c in chosen) else None
+            common = min(*chosen, self.columns)
+            self._shift(common)
+            self.padding = _padding(pad - common for pad in chosen)
         self._choose(rows)
 
     def extract(self: R, row: int) -> R:
@@ -74,7 +80,7 @@ class Rows:
         columns = max(self.columns, other.columns)
         padding = [columns - each.columns + pad for each in (self, other) for pad in each.paddings()]
         self._join(other, columns)
-        self.columns, self.padding = columns, tuple(padding) if any(padding) else None
+        self.columns, self.padding = columns, _padding(padding)
 
     def copy(self: R) -> R:
         """The same memory, which goes on by itself."""
@@ -99,6 +105,12 @@ class Rows:
         self.columns -= n
 
 
+def _padding(pads: Iterable[int]) -> tuple[int, ...] | None:
+    """Of each row, None where no row has any."""
+    padding = tuple(pads)
+    return padding if any(padding) else None
+
+
 def _described(kind: tuple[Any, ...]) -> str:
     cls, *numbers = kind
     return f"a {cls.__name__}({', '.join(str(each) for each in numbers if each not in (ALL, None))})"
@@ -111,15 +123,15 @@ class _Trimmable(Rows):
         """Let each row of the batch that comes begin with so much padding; only while the cache is empty."""
         if self.columns:
             raise ConfigError(f"padding goes before the first token, but the cache has seen {self.columns}")
-        self.padding = tuple(padding) if any(padding) else None
+        self.padding = _padding(padding)
 
     def is_trimmable(self) -> bool:
         return True
 
     def trim(self, n: int) -> int:
         """Forget the last n tokens (at most all of the shortest row); returns how many."""
-        n = min(n, self.columns - max(self.padding or (0,)))
-        while not self._reaches(self.columns - n):
+        n = max(min(n, self.columns - max(self.padding or (0,))), 0)
+        while n and not self._reaches(self.columns - n):
             n -= 1
         self.columns -= n
         return n
@@ -171,12 +183,14 @@ class TokenCount(_Trimmable):
 
 @attrs.define
 class _Buffer:
-    """Keys and values of the columns from `start` on, with room for more. A mark holds it: it is never rewritten before
-    what the mark has seen.
+    """Keys and values of the columns from `start` on, with room for more. A mark holds it: who goes on after a mark leaves
+    what it has seen.
     """
 
     parts: Parts = ()
     start: int = 0
+    whole: int = 0
+    """From this column on every row has all its tokens; those before it are gone in some row."""
     room: int = 0
     kept: Parts = ()
     """The first columns, once the buffer no longer starts with them."""
@@ -189,7 +203,7 @@ class KVCache(_Trimmable):
     """All keys and values that its layer can still look at: `2 * n_kv_heads * head_dim` numbers a token.
 
     Tokens lie in their order. Where a scope ends a token's use, the buffer moves on now and then: a window of w tokens
-    takes up to `w + STEP` of them. It quacks like mlx-lm's cache of the same name, so that each library's tools drive the
+    takes up to `w + 2 STEP` of them. It quacks like mlx-lm's cache of the same name, so that each library's tools drive the
     other's models.
     """
 
@@ -226,6 +240,7 @@ class KVCache(_Trimmable):
     def _first(self, columns: int) -> int:
         """The first column that a token after so many can look at, in any row; kept ones aside."""
         first = min(self.scope.first(max(columns - pad, 0)) + pad for pad in self.padding or (0,))
+        first = min(first, columns)  # a row may be padding so far
         return 0 if first <= self._keep() else first
 
     def _keep(self) -> int:
@@ -253,17 +268,17 @@ class KVCache(_Trimmable):
         kept: Parts = ()
         if first and (keep := self._keep()):
             kept = old.kept if old.start else tuple(mx.array(part) for part in old.cut(0, keep))
-        return _Buffer(parts, first, room, kept)
+        return _Buffer(parts, first, max(first, old.whole), room, kept)
 
     def is_trimmable(self) -> bool:
         """Whether all tokens can be taken back: not once some are gone for good."""
-        return self._buffer.start == 0
+        return self._buffer.whole == 0
 
     def _reaches(self, columns: int) -> bool:
-        return self._buffer.start == 0 or self._first(columns) >= self._buffer.start
+        return self._buffer.whole == 0 or self._first(columns) >= self._buffer.whole
 
     def checkpoint(self) -> Any:
-        """A mark to `restore`, good until something before it is trimmed away. Costs nothing until then."""
+        """A mark to `restore`, good until one goes back before it. Costs nothing until then."""
         return self._buffer, self.columns, self.padding
 
     def restore(self, mark: Any) -> None:
@@ -271,20 +286,21 @@ class KVCache(_Trimmable):
 
     @property
     def state(self) -> Sequence[array]:
-        """Keys, values, kept keys and values, and numbers: where the buffer starts, columns, the padding of each row."""
+        """Keys, values, kept keys and values; and numbers: where the buffer starts, where it is whole, columns, padding."""
         buffer = self._buffer
-        numbers = mx.array([buffer.start, self.columns, *(self.padding or ())])
+        numbers = mx.array([buffer.start, buffer.whole, self.columns, *(self.padding or ())])
         return [*(buffer.cut(buffer.start, self.columns) if buffer.parts else ()), *buffer.kept, numbers]
 
     @state.setter
     def state(self, arrays: Sequence[array]) -> None:
         *tensors, last = arrays
         numbers: Any = last.tolist()
-        start, self.columns, self.padding = numbers[0], numbers[1], tuple(numbers[2:]) or None
+        start, whole, self.columns, *padding = numbers
+        self.padding = _padding(padding)
         # Copies: buffers are written in place, and another cache may be given the same arrays.
         parts = tuple(mx.array(each) for each in tensors)
         here = len(parts) // 2 if start and self.scope.keep else len(parts)
-        self._buffer = _Buffer(parts[:here], start, parts[0].shape[2] if parts else 0, parts[here:])
+        self._buffer = _Buffer(parts[:here], start, whole, parts[0].shape[2] if parts else 0, parts[here:])
 
     @property
     def nbytes(self) -> int:
@@ -294,7 +310,7 @@ class KVCache(_Trimmable):
     def copy(self) -> "KVCache":
         other = copy.copy(self)
         old = self._buffer
-        other._buffer = _Buffer(tuple(mx.array(part) for part in old.parts), old.start, old.room, old.kept)
+        other._buffer = attrs.evolve(old, parts=tuple(mx.array(part) for part in old.parts))
         return other
 
     def _size(self) -> int:
@@ -303,7 +319,7 @@ class KVCache(_Trimmable):
     def _choose(self, rows: Sequence[int]) -> None:
         index, old = mx.array(list(rows)), self._buffer
         parts, kept = (tuple(part[index] for part in several) for several in (old.parts, old.kept))
-        self._buffer = _Buffer(parts, old.start, old.room, kept)
+        self._buffer = attrs.evolve(old, parts=parts, kept=kept)
 
     def _shift(self, n: int) -> None:
         super()._shift(n)
@@ -311,7 +327,8 @@ class KVCache(_Trimmable):
         gone = max(n - old.start, 0)  # columns of padding that are in the buffer itself
         parts = tuple(part[:, :, gone:] for part in old.parts)
         kept = tuple(part[:, :, n:] for part in old.kept)
-        self._buffer = _Buffer(parts, max(old.start - n, 0), old.room - gone, kept)
+        start, whole = max(old.start - n, 0), max(old.whole - n, 0)
+        self._buffer = _Buffer(parts, start, whole, old.room - gone, kept)
 
     def _join(self, other: "KVCache", columns: int) -> None:
         both = [cache for cache in (self, other) if cache._buffer.parts]
@@ -320,7 +337,8 @@ class KVCache(_Trimmable):
         start = min(columns - cache.columns + cache._held_from() for cache in both)
         filled = [cache._filled(start, columns) for cache in both]
         parts = tuple(mx.concatenate([*pair], axis=0) for pair in zip(*filled, strict=True))
-        self._buffer = _Buffer(parts, start, columns - start)
+        whole = max(cache._buffer.whole and cache._buffer.whole + columns - cache.columns for cache in both)
+        self._buffer = _Buffer(parts, start, whole, columns - start)
 
     def _held_from(self) -> int:
         return 0 if self._buffer.kept else self._buffer.start
@@ -350,7 +368,10 @@ class RotatingOptions:
 
 
 class RotatingCache(KVCache):
-    """The last tokens alone, whatever the layer could look at: memory that does not grow."""
+    """The last tokens alone, whatever the layer could look at: memory that does not grow.
+
+    In a batch the first tokens of a short row lie late; with `keep` all columns before them are held.
+    """
 
     Options = RotatingOptions
 

@@ -102,6 +102,10 @@ class View:
         A cache that does not say which keys it `fetched` returned the last ones.
         """
         seen = getattr(cache, "offset", total)
+        if not (hasattr(cache, "fetched") or isinstance(seen, int)):
+            raise ConfigError(
+                f"a {type(cache).__name__} whose rows differ does not say which keys it `fetched`; use model.make_cache()"
+            )
         kept, first = getattr(cache, "fetched", (0, seen - total if isinstance(seen, int) else 0))
         columns, padding = total - kept + first, getattr(cache, "padding", None)
         if padding is not None and not isinstance(mask, array):
@@ -172,8 +176,9 @@ class View:
             return False
         if self.kept and not all(scope.keep for scope in self.scopes):
             return False
-        before, oldest = self.columns - self.length, self.first + (0 if self.kept else begin)
-        return all(scope.first(before + end - 1) <= oldest for scope in self.scopes)
+        newest = (self.columns - self.length + end if isinstance(self.mask, str) else self.columns) - 1
+        oldest = self.first + (0 if self.kept else begin)
+        return all(scope.first(newest) <= oldest for scope in self.scopes)
 
     def _in_scope(self, start: int, end: int, begin: int, last: int) -> array | None:
         queries, keys = self.queries(start, end)[..., :, None], self.keys(begin, last)[..., None, :]

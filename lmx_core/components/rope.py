@@ -86,7 +86,7 @@ class RotaryPosition(PositionBase):
             x = mx.concatenate([x[..., :width] * factor, x[..., width:]], axis=-1)
         return mx.fast.rope(x, width, traditional=pairs, base=None, scale=1.0, offset=offset, freqs=mx.array(found))
 
-    def _angles(self, x: array, offset: Offset, lengths: Sequence[int]) -> tuple[array, float]:
+    def _angles(self, x: array, offset: Offset, lengths: Sequence[int]) -> tuple[array, array]:
         """By how much each pair turns, (1 or B, 1, L, n/2), and the factor of what is turned."""
         scaling, n = self._scaling(x.shape[-1]), x.shape[2]
         now = ends(n, offset)
@@ -96,9 +96,10 @@ class RotaryPosition(PositionBase):
         frequencies = mx.array([each for each, _ in found])[:, None]
         positions = token_positions(n, offset)
         angles = positions[..., None].astype(mx.float32) * frequencies
-        return (angles[:, None] if angles.ndim == 3 else angles[None]), found[0][1]
+        factors = mx.array([each for _, each in found])[:, None, None, None]
+        return (angles[:, None] if angles.ndim == 3 else angles[None]), factors
 
-    def _turned_by(self, x: array, angles: array, factor: float) -> array:
+    def _turned_by(self, x: array, angles: array, factor: array) -> array:
         half = angles.shape[-1]
         turned, rest = x[..., : 2 * half].astype(mx.float32), x[..., 2 * half :]
         pairs = turned.reshape(*turned.shape[:-1], half, 2) if self.options.interleaved else None

@@ -169,6 +169,8 @@ class YarnScaling(ScalingBase):
     def __init__(self, rotary: Rotary, options: YarnOptions) -> None:
         super().__init__(rotary)
         self.options = options
+        if rotary.theta <= 1:
+            raise ConfigError(f"scaling 'yarn' needs waves that grow longer: theta={rotary.theta} is not above 1")
 
     def frequencies(self, length: int) -> Frequencies:
         low, high = self._ramp()
@@ -209,9 +211,9 @@ def mscale(factor: float, scale: float = 1.0) -> float:
 class LongRopeOptions:
     """Options of `scaling="longrope"`."""
 
-    short_factor: tuple[float, ...]
+    short_factor: tuple[float, ...] = attrs.field(validator=validators.deep_iterable(validators.gt(0)))
     """By what each pair's frequency is divided in sequences of at most `original_max_seq_len` tokens,"""
-    long_factor: tuple[float, ...]
+    long_factor: tuple[float, ...] = attrs.field(validator=validators.deep_iterable(validators.gt(0)))
     """and in longer ones."""
     original_max_seq_len: int | None = attrs.field(default=None, validator=some_tokens)
     """Tokens of the sequences it was trained with; `max_seq_len` unless given."""
@@ -234,6 +236,8 @@ class LongRopeScaling(ScalingBase):
         super().__init__(rotary)
         self.horizon = self.original = options.original_max_seq_len or rotary.max_seq_len
         self.factors = options.short_factor, options.long_factor
+        if self.original < 2:
+            raise ConfigError(f"original_max_seq_len={self.original} is no length to grow from")
         for name, factors in zip(("short_factor", "long_factor"), self.factors, strict=True):
             if len(factors) != rotary.width // 2:
                 raise ConfigError(f"{name} has {len(factors)} numbers for {rotary.width // 2} pairs")

@@ -11,7 +11,7 @@ from attrs import validators
 from mlx import nn
 from mlx.core import array
 
-from lmx_core.components.attention import AttentionBase, attend, join_heads, split_heads
+from lmx_core.components.attention import AttentionBase, attend, join_heads, rotated, split_heads
 from lmx_core.components.masks import Mask, View
 from lmx_core.config import BlockConfig, Field, exact_types
 from lmx_core.shapes import Float
@@ -96,10 +96,9 @@ class MLA(AttentionBase):
         self, x: Float[array, "B L D"], mask: Mask = None, cache: Any = None, *, position: Any = None
     ) -> tuple[Float[array, "B L D"], Any]:
         position = self._position if position is None else position
-        offset = 0 if cache is None else cache.offset
         q_nope, q_rope = mx.split(split_heads(self.queries(x), self.n_heads), [self.nope_head_dim], axis=-1)
         latent, k_rope = mx.split(self.kv_down(x)[:, None], [self.kv_lora_rank], axis=-1)
-        q_rope, k_rope = position.rotate(q_rope, k_rope, offset)
+        q_rope, k_rope = rotated(position, q_rope, k_rope, cache)
         latent = self.kv_norm(latent)
         if cache is not None:  # a head of latents stands for the keys, one of rotated keys for the values
             latent, k_rope = cache.update_and_fetch(latent, k_rope)
