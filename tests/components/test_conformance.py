@@ -76,7 +76,7 @@ VARIANTS = [
             ("chunked", {"chunk_size": 16}),
             ("gqa", {"softcap": 2.0, "sinks": True, "scale": 0.2, "clip": 1.5, "qkv_bias": False}),
             ("gqa", {"qk_norm": "rms_norm", "query_growth": 0.3, "query_growth_every": 8, "query_growth_shift": 1}),
-            ("gqa", {"qk_norm": {"name": "layer_norm", "weight": False}, "qk_norm_over": "each_head"}),
+            ("gqa", {"qk_norm": {"name": "layer_norm", "weight": False, "bias": False}, "qk_norm_over": "each_head"}),
             ("gqa", {"qk_norm": "rms_norm", "qk_norm_over": "all_heads", "o_bias": False}),
             (
                 "sliding_window",

@@ -92,7 +92,7 @@ class SavesAllButTheLast(KVCache):
     @property
     def state(self):
         *parts, numbers = super().state
-        return [*(each[..., :-1, :] for each in parts), numbers - mx.array([0, 1])]
+        return [*(each[..., :-1, :] for each in parts), numbers - mx.array([0, 0, 1])]
 
     @state.setter
     def state(self, arrays):
@@ -167,7 +167,7 @@ class SavesWhereItIsWrongly(KVCache):
     @property
     def state(self):
         *parts, numbers = super().state
-        return [*parts, numbers - mx.array([0, 1])]
+        return [*parts, numbers - mx.array([0, 0, 1])]
 
     @state.setter
     def state(self, arrays):

@@ -102,7 +102,7 @@ class Window(GroupedQueryAttention):
     Options = WindowOptions
 
     def __init__(self, config, options):
-        super().__init__(config, AttentionOptions())
+        super().__init__(config)
         self.window = options.window
 
     def make_cache(self):
