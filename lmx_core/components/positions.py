@@ -44,8 +44,8 @@ class PositionBase(nn.Module):
 
 def provided(position: object) -> set[str]:
     """Which of `embed`, `rotate` and `bias` an encoding overrides."""
-    methods = ("embed", "rotate", "bias")
-    return {name for name in methods if getattr(type(position), name) is not getattr(PositionBase, name)}
+    none = {name: getattr(PositionBase, name) for name in ("embed", "rotate", "bias")}
+    return {name for name, method in none.items() if getattr(type(position), name, method) is not method}
 
 
 def token_positions(length: int, offset: Offset) -> Int[array, "... L"]:
