@@ -43,7 +43,11 @@ class _Writer:
             if below in self.left_out:
                 self.comment(table, f"{key}: {self.left_out[below]}")
                 continue
-            doc, item = self.value(field, getattr(config, field.name), below, docs.get(key, ""))
+            value = getattr(config, field.name)
+            if value is None and "kind" in field.metadata:  # `"none"` would be the component of that name
+                self.comment(table, f"{key}: {docs.get(key, '')}")
+                continue
+            doc, item = self.value(field, value, below, docs.get(key, ""))
             if isinstance(item, Table | AoT):
                 tables.append((key, item))
             else:
@@ -63,6 +67,8 @@ class _Writer:
             return "", self.table(value, path, doc or describe(type(value)).summary)
         if isinstance(value, tuple) and value and attrs.has(type(value[0])) and "kind" not in field.metadata:
             return "", self.array(value, path, doc)
+        if isinstance(value, Mapping) and any(attrs.has(type(item)) for item in value.values()):
+            return "", self.named(value, path, doc)
         return doc, _inline(NONE if value is None else plain(value))
 
     def table(self, config: Any, path: str, doc: str, name: str | None = None) -> Table:
@@ -73,6 +79,14 @@ class _Writer:
         elif doc and self.explain:
             table.add(tomlkit.nl())
         self.fields(table, config, path)
+        return table
+
+    def named(self, configs: Mapping[str, Any], path: str, doc: str) -> Table:
+        """Records by their names; their keys are explained elsewhere."""
+        table, briefly = tomlkit.table(), attrs.evolve(self, explain=False)
+        self.comment(table, doc)
+        for name, config in configs.items():
+            table.add(name, briefly.table(config, f"{path}.{name}", ""))
         return table
 
     def array(self, configs: Any, path: str, doc: str) -> AoT:

@@ -197,7 +197,9 @@ def test_a_module_says_what_of_it_a_token_uses(register):
 
 def test_a_norm_for_each_head_is_no_matrix():
     """Weights (heads, 1, width) are vectors."""
-    block = BlockConfig(attention=spec("mha", qk_norm="rms_norm", qk_norm_over="each_head"), d_model=64, n_heads=4)
+    block = BlockConfig(
+        attention=spec("mha", qk_norm=spec("rms_norm", weight=False), qk_norm_over="each_head"), d_model=64, n_heads=4
+    )
     plain = attrs.evolve(block, attention="mha")
     normed, without = census(ModelConfig(block=block)), census(ModelConfig(block=plain))
     assert normed.total > without.total

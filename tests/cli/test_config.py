@@ -28,6 +28,14 @@ RUNS = {
     "layers": RunConfig(
         model=ModelConfig(n_layers=2, block_configs=[BlockConfig(ffn="none"), BlockConfig(ffn="gated", n_kv_heads=8)])
     ),
+    "a pattern": RunConfig(
+        model=ModelConfig(
+            block=BlockConfig(attention="gqa", n_kv_heads=2),
+            blocks={"a": BlockConfig(attention=spec("sliding_window", window=8)), "b": BlockConfig(head_dim=32)},
+            block_pattern=["a", "a", "b"],
+            final_norm="none",
+        )
+    ),
 }  # fmt: skip
 
 
