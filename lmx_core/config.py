@@ -91,6 +91,9 @@ def exact_types(cls: type, fields: list[Field]) -> list[Field]:
     """A `field_transformer` that holds every field to its annotation, in Python as in a file."""
 
     def checked(field: Field) -> Field:
+        if STATED in field.metadata:  # inherited, and held to it there
+            return field
+
         def check(instance: object, attribute: Field, value: object) -> None:
             if problem := field_problem(field, value):
                 raise ConfigError(f"{attribute.alias}: {problem}")
@@ -295,6 +298,8 @@ class ModelConfig:
                 raise ConfigError(
                     f"block_pattern names {name!r}. {did_you_mean(name, self.blocks)}blocks has {', '.join(self.blocks)}."
                 )
+        if unused := [name for name in self.blocks if name not in self.block_pattern]:
+            raise ConfigError(f"blocks.{unused[0]} stands nowhere in block_pattern. Name it there, or leave it out.")
 
     def named_blocks(self) -> list[tuple[str, BlockConfig]]:
         """Every block that is stated beside `block`, by where it stands."""

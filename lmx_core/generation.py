@@ -1,14 +1,15 @@
 """The one decode loop, of one prompt or of many."""
 
 import warnings
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
 
+import attrs
 import mlx.core as mx
 from mlx.core import array
 
 from lmx_core.config import ComponentSpec, as_spec
-from lmx_core.errors import ConfigError, LmxWarning
+from lmx_core.errors import ConfigError, LmxWarning, did_you_mean
 from lmx_core.model import LanguageModel, evaluating
 from lmx_core.sampling import Sampling
 
@@ -40,7 +41,7 @@ def stream_generate(
     tokens = _checked(model, prompt)
     seen = 0 if cache is None else max((layer.offset for layer in cache), default=0)
     memories = None if cache is None else [cache]
-    loop = _Loop(model, Sampling(**sampling), [tokens], None if seed is None else [seed], memories)
+    loop = _Loop(model, _rule(sampling), [tokens], None if seed is None else [seed], memories)
     steps = loop.steps(_room(model, seen + len(tokens), max_tokens), stop)
     return (token for step in steps for _, token in step)
 
@@ -73,9 +74,18 @@ def stream_batch(
     if isinstance(prompts, str) or not prompts:
         raise ConfigError(f"prompts={prompts!r:.40}: give a list of prompts, each a list of tokens")
     rows = [_checked(model, prompt) for prompt in prompts]
+    if not isinstance(cache, str | ComponentSpec | None):
+        raise ConfigError("cache is a kind of cache here, by name or as a spec; a batch makes its own")
     seeds = None if seed is None else [seed + i for i in range(len(rows))]
-    loop = _Loop(model, Sampling(**sampling), rows, seeds, kind=as_spec(cache))
+    loop = _Loop(model, _rule(sampling), rows, seeds, kind=as_spec(cache))
     return loop.steps(_room(model, max(map(len, rows)), max_tokens), stop)
+
+
+def _rule(settings: Mapping[str, Any]) -> Sampling:
+    known = [field.name for field in attrs.fields(Sampling)]
+    for name in settings.keys() - {*known}:
+        raise ConfigError(f"no setting named {name!r}. {did_you_mean(name, known)}Settings: {', '.join(known)}.")
+    return Sampling(**settings)
 
 
 def _room(model: LanguageModel, before: int, max_tokens: int) -> int:

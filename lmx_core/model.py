@@ -71,14 +71,17 @@ class LanguageModel(nn.Module):
         *,
         embeddings: Float[array, "B L D"] | None = None,
         last_only: bool = False,
-    ) -> tuple[Float[array, "B L2 V"], Sequence[Any] | None]:
-        """Logits for the token after each; with `cache=model.make_cache()` tokens continue what it holds.
+        return_hidden: bool = False,
+    ) -> tuple[Any, Sequence[Any] | None]:
+        """Logits for the token after each, (B, L, V); with `cache=model.make_cache()` tokens continue what it holds.
 
         `embeddings` stand in place of tokens, as `model.embed_tokens(tokens)` gives them. With `last_only` the logits are
-        those of the last position, (B, 1, V): a prompt needs no others.
+        those of the last position, (B, 1, V): a prompt needs no others. With `return_hidden` what the head read, (B, L, D),
+        comes beside the logits: `(logits, hidden), cache`.
         """
         hidden, kept = self.hidden(tokens, cache, embeddings=embeddings)
-        return self.logits(hidden[:, -1:] if last_only else hidden), kept
+        logits = self.logits(hidden[:, -1:] if last_only else hidden)
+        return (logits, hidden) if return_hidden else logits, kept
 
     def hidden(
         self,

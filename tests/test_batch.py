@@ -216,3 +216,20 @@ def test_a_long_prompt_in_a_cache_of_ones_own_is_read_as_a_whole(scaling):
     answer = generate(net, prompt, max_tokens=6, temperature=0.0)
     assert generate(net, prompt, max_tokens=6, temperature=0.0, cache=net.make_cache()) == answer
     assert answer[0] == net(mx.array([prompt]), last_only=True)[0][0, -1].argmax().item()
+
+
+def test_settings_that_there_are_not():
+    net = model()
+    with pytest.raises(ConfigError, match="no setting named 'temprature'. Did you mean 'temperature'"):
+        generate(net, [1], temprature=1.0)
+
+
+def test_a_penalty_follows_its_row():
+    """When others have left, too."""
+    net = model()
+    settings = {"max_tokens": 16, "temperature": 0.0, "repetition_penalty": 3.0}
+    alone = [generate(net, prompt, **settings) for prompt in PROMPTS]
+    stop = {next(token for row in alone for token in row if not all(token in other for other in alone))}
+    expected = [tokens[: next((i for i, each in enumerate(tokens) if each in stop), 16)] for tokens in alone]
+    assert len({len(each) for each in expected}) > 1
+    assert generate_batch(net, PROMPTS, stop=stop, **settings) == expected

@@ -63,6 +63,9 @@ def test_hidden_states():
     close(states[1], net.layers[0](states[0], "causal")[0], 1e-6)
     close(net.logits(states[-1]), net(TOKENS)[0], 0.0)
     close(net.hidden(TOKENS)[0], states[-1], 0.0)
+    (logits, hidden), _ = net(TOKENS, return_hidden=True)
+    close(logits, net(TOKENS)[0], 0.0)
+    close(hidden, states[-1], 0.0)
 
 
 def test_logits_are_multiplied_then_bounded():
@@ -162,6 +165,7 @@ def test_in_a_file_a_named_block_says_what_differs():
         ({"blocks": None}, "block_pattern is given without blocks"),
         ({"block_pattern": []}, "blocks is given without block_pattern"),
         ({"block_configs": [BLOCK] * 5}, "both say which block a layer has"),
+        ({"block_pattern": ["local"]}, "blocks.global stands nowhere in block_pattern"),
         ({"blocks": {"local": attrs.evolve(BLOCK, d_model=32)}, "block_pattern": ["local"]}, "blocks.local.d_model=32"),
     ],
 )

@@ -290,3 +290,21 @@ def test_a_chunk_ends_for_masks_that_see_ahead_too(monkeypatch):
         found.append(softmax.attend(q, k, v, 0.3, view))
     close(found[0], found[2], 1e-5)
     close(found[1], found[2], 1e-5)
+
+
+def test_caches_are_merged():
+    """Into a new one; those that were merged go on as before."""
+    net = model()
+    one, other = net.make_cache(), net.make_cache()
+    net(TOKENS[:1, :20], cache=one)
+    net(TOKENS[1:, :5], cache=other)
+    both = [memory.merge([memory, more, memory]) for memory, more in zip(one, other, strict=True)]
+    assert both[0].offset.tolist() == [20, 5, 20]
+    assert (one[0].offset, other[0].offset) == (20, 5)
+    found = net(mx.stack([TOKENS[0, 20:22], TOKENS[1, 5:7], TOKENS[0, 20:22]]), cache=both)[0]
+    close(found[1:2], net(TOKENS[1:, 5:7], cache=other)[0])
+    close(found[2:], net(TOKENS[:1, 20:22], cache=one)[0])
+    with pytest.raises(ConfigError, match="at least one cache"):
+        KVCache.merge([])
+    with pytest.raises(ConfigError, match="padding is a number of tokens for each row, got -1"):
+        net.make_cache(padding=[-1, 2])

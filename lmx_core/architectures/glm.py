@@ -17,6 +17,7 @@ from lmx_core.factories import varies, with_attention, with_block, with_sizes
     n_layers=40,
     d_ff=13_696,
     max_seq_len=131_072,
+    rope_theta=5e6,
     norm_eps=1.5625e-7,
 )
 def glm_config(*, qkv_bias: bool = True, rope_fraction: float = 0.5, **llama: Any) -> ModelConfig:

@@ -75,11 +75,11 @@ class AttentionOptions:
     qk_norm_after_position: bool = False
     """Whether the norm comes after the rotation (Hunyuan)."""
     query_growth: float = attrs.field(default=0.0, validator=validators.ge(0))
-    """Queries far on are made larger, by `1 + query_growth * ln(1 + floor((position + 1) / query_growth_every))` (Llama 4,
-    without its + 1 in Ministral 3)."""
+    """Queries far on are made larger, by `1 + query_growth * ln(1 + floor((position + shift) / every))` (Ministral 3)."""
     query_growth_every: int = attrs.field(default=8192, validator=at_least_one)
+    """Tokens after which they grow once more."""
     query_growth_shift: int = attrs.field(default=0, validator=validators.in_((0, 1)))
-    """What is added to the position there."""
+    """What is added to the position there (1 in Llama 4)."""
 
 
 class HeadNorm(nn.Module):

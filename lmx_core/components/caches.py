@@ -82,6 +82,16 @@ class Rows:
         self._join(other, columns)
         self.columns, self.padding = columns, _padding(padding)
 
+    @classmethod
+    def merge(cls, caches: Sequence[R]) -> R:
+        """One batch of the rows of several caches, which stay as they are."""
+        if not caches:
+            raise ConfigError("a batch needs at least one cache, got none")
+        one = caches[0].copy()
+        for other in caches[1:]:
+            one.extend(other)
+        return one
+
     def copy(self: R) -> R:
         """The same memory, which goes on by itself."""
         return copy.copy(self)
@@ -123,6 +133,8 @@ class _Trimmable(Rows):
         """Let each row of the batch that comes begin with so much padding; only while the cache is empty."""
         if self.columns:
             raise ConfigError(f"padding goes before the first token, but the cache has seen {self.columns}")
+        if wrong := [pad for pad in padding if pad < 0]:
+            raise ConfigError(f"padding is a number of tokens for each row, got {wrong[0]}")
         self.padding = _padding(padding)
 
     def is_trimmable(self) -> bool:
@@ -202,9 +214,9 @@ class _Buffer:
 class KVCache(_Trimmable):
     """All keys and values that its layer can still look at: `2 * n_kv_heads * head_dim` numbers a token.
 
-    Tokens lie in their order. Where a scope ends a token's use, the buffer moves on now and then: a window of w tokens
-    takes up to `w + 2 STEP` of them. It quacks like mlx-lm's cache of the same name, so that each library's tools drive the
-    other's models.
+    Tokens lie in their order. Where a scope ends a token's use, the buffer moves on now and then: a window of w tokens,
+    read in pieces of at most n, takes up to `w + n + 2 STEP` of them. It quacks like mlx-lm's cache of the same name, so
+    that each library's tools drive the other's models.
     """
 
     def __init__(self, scope: Scope = ALL) -> None:

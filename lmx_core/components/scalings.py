@@ -45,7 +45,7 @@ class ScalingBase:
         return self.rotary.frequencies(), 1.0
 
 
-stretch = attrs.field(default=1.0, validator=validators.ge(1))
+stretch = attrs.field(validator=validators.ge(1))
 
 
 @attrs.frozen(kw_only=True, field_transformer=exact_types)
@@ -73,10 +73,10 @@ class LinearScaling(ScalingBase):
 class DynamicOptions:
     """Options of `scaling="dynamic"`."""
 
-    factor: float = stretch
-    """How many times longer sequences become."""
+    factor: float | None = attrs.field(default=None, validator=validators.optional(validators.ge(1)))
+    """How many times longer sequences become;"""
     alpha: float | None = attrs.field(default=None, validator=validators.optional(validators.gt(0)))
-    """A fixed growth of the base, whatever the length: `theta * alpha ** (n / (n - 2))` (Hunyuan)."""
+    """or a fixed growth of the base, whatever the length: `theta * alpha ** (n / (n - 2))` (Hunyuan)."""
 
 
 class DynamicScaling(ScalingBase):
@@ -90,7 +90,11 @@ class DynamicScaling(ScalingBase):
 
     def __init__(self, rotary: Rotary, options: DynamicOptions) -> None:
         super().__init__(rotary)
-        self.factor, self.alpha = options.factor, options.alpha
+        self.factor, self.alpha = options.factor or 1.0, options.alpha
+        if (options.factor is None) == (options.alpha is None):
+            raise ConfigError(
+                f"scaling 'dynamic' takes a factor or an alpha, got factor={options.factor} and alpha={options.alpha}"
+            )
         self.by_length = options.alpha is None
         if rotary.width <= 2:
             raise ConfigError(
@@ -255,7 +259,7 @@ class LongRopeScaling(ScalingBase):
 class ProportionalOptions:
     """Options of `scaling="proportional"`."""
 
-    factor: float = stretch
+    factor: float = attrs.field(default=1.0, validator=validators.ge(1))
     """By what the frequencies are divided."""
     fraction: float = attrs.field(default=1.0, validator=[validators.ge(0), validators.le(1)])
     """Share of the pairs that turn at all."""

@@ -122,6 +122,8 @@ def scaling_spec(rope: Mapping[str, Any], original: int | None = None) -> Any:
         "proportional": ("factor",),
     }[name]
     given = {key: rope[key] for key in keys if rope.get(key) is not None}
+    if given.get("alpha"):
+        given.pop("factor", None)  # which is then read by nobody
     if original is not None and "original_max_position_embeddings" in keys:
         given["original_max_position_embeddings"] = original
     if "original_max_position_embeddings" in given:

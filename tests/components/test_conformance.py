@@ -60,7 +60,8 @@ WITH_FILES = {called("dataset", "shakespeare"), called("dataset", "text"), calle
 BY_ITSELF = {f"{kind}.{name}": {} for kind in kinds() for name in core(kind)}
 BY_ITSELF |= {f"attention.{name}": fitting(name) for name in core("attention")}
 LONGROPE = {"short_factor": [1.0] * 8, "long_factor": [1.0, 1.5, *range(2, 8)], "original_max_seq_len": 512}
-NEEDED = {called("scaling", "longrope"): LONGROPE}
+FACTOR = {called("scaling", name): {"factor": 4.0} for name in ("linear", "dynamic", "yarn")}
+NEEDED = {called("scaling", "longrope"): LONGROPE, **FACTOR}
 """Options without which a component cannot be built."""
 VARIANTS = [
     *((name, config, NEEDED.get(name, {})) for name, config in BY_ITSELF.items() if name not in WITH_FILES),

@@ -183,3 +183,26 @@ class KeepsEverything(KVCache):
 @by_itself("rows_join_and_leave", "offset is")
 class CountsTheLongestRow(KVCache):
     offset = property(lambda self: self.columns)
+
+
+@by_itself("nothing_is_taken_back_that_is_gone", "other tokens come back|differ by|broadcast|took|missing")
+class TakesBackWhatIsGone(KVCache):
+    def _reaches(self, columns):
+        return True
+
+
+@by_itself("nothing_is_taken_back_that_is_gone", "though all can be|took")
+class SaysThatAllCanBeTaken(KVCache):
+    def is_trimmable(self):
+        return True
+
+
+@by_itself("padding_is_no_token", "offset is")
+class TakesPaddingForAToken(KVCache):
+    def pad(self, padding):
+        pass
+
+
+@by_itself("padding_is_no_token", "nbytes is 0")
+class WeighsNothingAtAll(KVCache):
+    nbytes = 0

@@ -389,7 +389,7 @@ def scaling_fault(check, says):
             return Faulty
 
         apply.__name__ = change.__name__
-        return fault("scaling", "linear", check, says=says)(apply)
+        return fault("scaling", "llama3", check, says=says)(apply)
 
     return add
 

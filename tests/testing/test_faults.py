@@ -126,7 +126,10 @@ def names_of(kind):
     }
 
 
-OPTIONS = {("scaling", "longrope"): {"short_factor": [1.0] * 8, "long_factor": [2.0] * 8}}
+OPTIONS = {
+    ("scaling", "longrope"): {"short_factor": [1.0] * 8, "long_factor": [2.0] * 8},
+    **{("scaling", name): {"factor": 4.0} for name in ("linear", "dynamic", "yarn")},
+}
 LEFT_OUT = {("tokenizer", "tiktoken"), ("dataset", "text")}  # one needs a network, the other paths
 
 

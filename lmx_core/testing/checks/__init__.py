@@ -74,6 +74,8 @@ CACHE: Layouts = (
     caches.holds_what_it_is_given,
     caches.parts_are_like_the_whole,
     caches.tokens_are_taken_back,
+    caches.nothing_is_taken_back_that_is_gone,
+    caches.padding_is_no_token,
     caches.saved_caches_go_on,
     caches.memory_is_bounded_by_the_scope,
     caches.rows_join_and_leave,

@@ -107,6 +107,73 @@ def tokens_are_taken_back(make: Make) -> None:
                 close(found, wanted, 0.0)
 
 
+def nothing_is_taken_back_that_is_gone(make: Make) -> None:
+    """Asked for many tokens, `trim` takes back those that it can, all where it `is_trimmable()`, and goes on from there as a
+    cache does that never saw them; in a batch of rows of different lengths too.
+    """
+    tokens = _tokens(900)
+    for one in _scoped(make):
+        for wanted in (5, 200, 800):
+            cache = one()
+            _feed_all(cache, _first(tokens, 800), 50)
+            whole = cache.is_trimmable()
+            taken = cache.trim(wanted)
+            assert 0 <= taken <= wanted, f"trim({wanted}) took {taken} back"
+            assert taken == wanted or not whole, f"trim({wanted}) took {taken} back, though all can be"
+            expected = one()
+            _feed_all(expected, _first(tokens, 800 - taken), 50) if taken < 800 else None
+            _alike(_feed(cache, tokens, 800 - taken, 803 - taken), _feed(expected, tokens, 800 - taken, 803 - taken))
+        short, rows = one(), [tuple(each[row : row + 1] for each in tokens) for row in (0, 1)]
+        batch, alone = one(), [one(), one()]
+        _feed_all(batch, _first(rows[0], 800), 50)
+        _feed_all(short, _first(rows[1], 30), 7)
+        batch.extend(short)
+        taken = batch.trim(500)
+        assert 0 <= taken <= 30, f"trim(500) took {taken} back of a row of 30 tokens"
+        places = [[0, 800 - taken], [1, 30 - taken]]
+        for cache, row, (_, seen) in zip(alone, rows, places, strict=True):
+            _feed_all(cache, _first(row, seen), 50) if seen else None
+        _step(batch, alone, rows, places, 3)
+
+
+def padding_is_no_token(make: Make) -> None:
+    """A batch whose rows begin with padding returns for each row what it returns for the row alone."""
+    tokens = _tokens(200)
+    for one in _scoped(make):
+        for padding in ([5, 0], [90, 3]):
+            batch = one()
+            batch.pad(padding)
+            rows = [tuple(each[row : row + 1] for each in tokens) for row in (0, 1)]
+            filled = [
+                mx.stack(
+                    [
+                        mx.concatenate([9 + each[row][:, :pad], each[row]], axis=1)[:, :110]
+                        for row, pad in enumerate(padding)
+                    ]
+                )
+                for each in tokens
+            ]
+            for start in range(0, 110, 22):
+                batch.update_and_fetch(*(each[:, :, start : start + 22] for each in filled))
+            assert batch.nbytes > 0, "nbytes is 0 after 110 tokens"
+            places, alone = [[row, 110 - pad] for row, pad in enumerate(padding)], [one(), one()]
+            for cache, row, (_, seen) in zip(alone, rows, places, strict=True):
+                _feed_all(cache, _first(row, seen), 22)
+            _step(batch, alone, rows, places, 2)
+
+
+def _first(tokens: Any, n: int) -> Any:
+    keys, values = tokens
+    return keys[:, :, :n], values[:, :, :n]
+
+
+def _alike(found: tuple[array, array, View], expected: tuple[array, array, View]) -> None:
+    """The same tokens, to the bit."""
+    assert found[2].keys().tolist() == expected[2].keys().tolist(), "other tokens come back"
+    close(found[0], expected[0], 0.0)
+    close(found[1], expected[1], 0.0)
+
+
 def saved_caches_go_on(make: Make) -> None:
     """A fresh one that is given its `state`, and one that comes back from a file, go on like it, each by itself."""
     tokens = _tokens(600)
