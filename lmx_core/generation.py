@@ -74,7 +74,7 @@ def stream_batch(
     if isinstance(prompts, str) or not prompts:
         raise ConfigError(f"prompts={prompts!r:.40}: give a list of prompts, each a list of tokens")
     rows = [_checked(model, prompt) for prompt in prompts]
-    if not isinstance(cache, str | ComponentSpec | None):
+    if not isinstance(cache, str | ComponentSpec | None):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ConfigError("cache is a kind of cache here, by name or as a spec; a batch makes its own")
     seeds = None if seed is None else [seed + i for i in range(len(rows))]
     loop = _Loop(model, _rule(sampling), rows, seeds, kind=as_spec(cache))
