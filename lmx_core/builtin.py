@@ -36,7 +36,7 @@ BUILTIN = {
     "cache.rotating": "lmx_core.components.caches:RotatingCache",
     "cache.chunked": "lmx_core.components.caches:ChunkedCache",
     "cache.quantised": "lmx_core.components.caches:QuantisedCache",
-    "cache.count": "lmx_core.components.caches:TokenCount",
+    "cache.tokens": "lmx_core.components.caches:TokenCount",
     "config.apertus": "lmx_core.architectures.apertus:apertus_config",
     "config.bloom": "lmx_core.architectures.bloom:bloom_config",
     "config.cohere": "lmx_core.architectures.cohere:cohere_config",

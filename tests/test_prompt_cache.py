@@ -256,8 +256,8 @@ def test_rows_that_are_not_there():
 
 def test_kinds_that_do_not_fit_are_refused():
     net = model()
-    with pytest.raises(ConfigError, match="cache 'count' holds no keys and values"):
-        net.make_cache("count")
+    with pytest.raises(ConfigError, match="cache 'tokens' holds no keys and values"):
+        net.make_cache("tokens")
     with pytest.raises(ConfigError, match="max_size: options of a kind of cache, and no kind is given"):
         net.make_cache(max_size=4)
     block = attrs.evolve(BLOCK, attention="none", position="none")
