@@ -128,7 +128,8 @@ VARIANTS = [
         pytest.param(
             case.run,
             id="-".join([name, *map(str, (*config.values(), *options.items())), case.name]),
-            marks=[pytest.mark.once] if name.startswith("config.") else [],
+            # Parts in options are plain names, which --renamed leaves as they are.
+            marks=[pytest.mark.once] if name.startswith("config.") or {"qk_norm", "scaling"} & options.keys() else [],
         )
         for name, config, options in VARIANTS
         for case in cases(name, config=config, options=options)
