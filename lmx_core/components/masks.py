@@ -141,7 +141,7 @@ class View:
         allowed = self.allowed(0, self.length)
         total = self.kept + self.columns - self.first
         if isinstance(allowed, str):
-            return mx.arange(total) <= mx.arange(total - self.length, total)[:, None]
+            return causal(self.length, total - self.length)
         begin = self.span(0, self.length)[0]
         if not begin:
             return allowed

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import mlx.core as mx
 from mlx.core import array
 
-from lmx_core.components.masks import Mask, View
+from lmx_core.components.masks import Mask, View, causal
 from lmx_core.shapes import Float
 
 QUERIES = 64
@@ -65,12 +65,8 @@ def _added(view: View, bias: array | Bias | None, start: int, end: int, begin: i
     if part is None:
         return allowed
     if isinstance(allowed, str):
-        allowed = _causal(end - start, last - begin)
+        allowed = causal(end - start, last - begin - (end - start))
     return (part if allowed is None else mx.where(allowed, part, -mx.inf)).astype(dtype)
-
-
-def _causal(length: int, total: int) -> array:
-    return mx.arange(total) <= mx.arange(total - length, total)[:, None]
 
 
 def _capped(
@@ -82,7 +78,7 @@ def _capped(
     scores = (q * scale).reshape(*groups, width) @ k[:, :, None].swapaxes(-1, -2)
     scores = (softcap * mx.tanh(scores.astype(mx.float32) / softcap)).reshape(batch, heads, length, -1)
     if isinstance(mask, str):
-        mask = _causal(length, k.shape[2])
+        mask = causal(length, k.shape[2] - length)
     if mask is not None:
         scores = mx.where(mask, scores, -mx.inf) if mask.dtype == mx.bool_ else scores + mask
     if sinks is not None:
