@@ -65,6 +65,9 @@ class AttentionOptions:
     """Scores are bounded to `softcap * tanh(score / softcap)` (Gemma 2)."""
     clip: float | None = attrs.field(default=None, validator=optional_positive)
     """Queries, keys and values are clamped to plus and minus this (MPT, OLMo)."""
+    output_gate: bool = False
+    """Whether what each head says is multiplied with `sigmoid(gate_proj(x))`, number by number (Qwen3-Next,
+    arXiv:2505.06708)."""
     sinks: bool = False
     """Whether each head has a learned score that joins its softmax and weighs nothing (arXiv:2508.10925)."""
     qk_norm: ComponentSpec | None = optional_slot("norm")
@@ -122,6 +125,8 @@ class GroupedQueryAttention(AttentionBase):
         if options.qk_norm is not None:
             self.q_norm = self._head_norm(options.qk_norm, config, config.n_heads)
             self.k_norm = self._head_norm(options.qk_norm, config, config.n_kv_heads)
+        if options.output_gate:
+            self.gate_proj = nn.Linear(config.d_model, inner, bias=bias)
         if options.sinks:
             self.sinks = mx.zeros((config.n_heads,))
 
@@ -152,7 +157,10 @@ class GroupedQueryAttention(AttentionBase):
         q = self.grown(q, offset)
         bias = position.bias if "bias" in provided(position) else None
         y = attend(q, k, v, self.scale, view, bias, softcap=self.options.softcap, sinks=self.get("sinks"))
-        return self.o_proj(join_heads(y)), cache
+        return self.o_proj(self.gated(join_heads(y), x)), cache
+
+    def gated(self, y: Float[array, "B L HE"], x: Float[array, "B L D"]) -> Float[array, "B L HE"]:
+        return y * mx.sigmoid(self.gate_proj(x)) if self.options.output_gate else y
 
     def heads(
         self, x: Float[array, "B L D"]

@@ -3,6 +3,7 @@
 Loading them for users is lmx-hf's work; here stand the facts that its tables will be made of.
 """
 
+import importlib.util
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -11,6 +12,7 @@ from typing import Any
 
 import attrs
 import mlx.core as mx
+import pytest
 
 from lmx_core import LanguageModel, make_config, spec
 
@@ -145,6 +147,14 @@ class Family:
     """Of a config, as the factory takes them."""
     weights: Callable[[Tensors, Config], Tensors]
     """Tensors under lmx's names, from those under theirs; prefixes of the whole model are gone already."""
+    needs: tuple[str, ...] = ()
+    """The plugins of which its models are made."""
+
+    def case(self, *values: Any, id: str) -> Any:
+        """A test's case: of core's families once, of others wherever their plugins are."""
+        missing = [name for name in self.needs if importlib.util.find_spec(name.replace("-", "_")) is None]
+        marks = pytest.mark.skipif(bool(missing), reason=f"needs {' and '.join(missing)}")
+        return pytest.param(*values, id=id, marks=marks if self.needs else pytest.mark.once)
 
 
 PREFIX = re.compile(

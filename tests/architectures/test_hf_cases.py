@@ -1,7 +1,6 @@
 """Tiny checkpoints of transformers: the same logits, and the same continuation, however the tokens come."""
 
 import json
-from pathlib import Path
 
 import mlx.core as mx
 import pytest
@@ -12,18 +11,12 @@ from lmx_core.generation import generate_batch
 from . import hf
 from .families import FAMILIES
 
-pytestmark = pytest.mark.once
 FOLDERS = [hf.SHARED / "hf_cases"]
 if not FOLDERS[0].is_dir():
     pytest.skip("the checkpoints to compare with (../shared/hf_cases) are not here", allow_module_level=True)
 
-
-def model_type(folder: Path) -> str:
-    return hf.Config.read(folder / "config.json")["model_type"]
-
-
 CASES = [
-    pytest.param(file, id=f"{file.parent.name}-{file.stem}")
+    FAMILIES[hf.Config.read(file)["model_type"]].case(file, id=f"{file.parent.name}-{file.stem}")
     for folder in FOLDERS
     for file in sorted(folder.glob("*/config*.json"))
     if hf.Config.read(file)["model_type"] in FAMILIES

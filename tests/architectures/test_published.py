@@ -13,6 +13,7 @@ import attrs
 import pytest
 
 from lmx_core import LanguageModel, make_config
+from lmx_core.catalogue import PROVIDERS
 from lmx_core.construct import completed
 from lmx_core.model import parameter_shapes
 from lmx_core.plugins import CORE
@@ -22,9 +23,13 @@ from lmx_core.serialize import plain
 from .families import FAMILIES
 from .hf import Config
 
-pytestmark = pytest.mark.once
 PUBLISHED = json.loads(Path(__file__).with_name("published.json").read_text())
-SIZES = [(model_type, size) for model_type, sizes in PUBLISHED.items() for size in sizes]
+SIZES = [
+    FAMILIES[model_type].case(model_type, size, id=f"{model_type}-{size}")
+    for model_type, sizes in PUBLISHED.items()
+    for size in sizes
+]
+OURS = {CORE, *PROVIDERS}
 GPT2 = {"small": "124m", "medium": "355m", "large": "774m", "xl": "1.5b"}
 """Sizes of `gpt` by those of `gpt2`."""
 
@@ -109,19 +114,21 @@ def test_a_published_model_is_a_size(model_type, size):
 
 
 def test_no_size_is_made_up():
-    """Every size of core is published, but for `tiny`, and GPT-3 and MiniCPM, of which transformers has no class."""
+    """Every size is published, but for `tiny`, and GPT-3 and MiniCPM, of which transformers has no class."""
     published = {}
     for model_type, sizes in PUBLISHED.items():
-        published.setdefault(registry("config").get(FAMILIES[model_type].factory), set()).update(sizes)
+        if (factory := FAMILIES[model_type].factory) in registry("config").names():
+            published.setdefault(registry("config").get(factory), set()).update(sizes)
     gpt, minicpm = registry("config").get("gpt"), registry("config").get("minicpm")
     published[gpt] |= {*GPT2, *(size for size in gpt.sizes if size.startswith("3-"))}
     published[minicpm] = {*minicpm.sizes} - {"tiny"}
-    core = [name for name in registry("config").names() if registry("config").find(name).dist == CORE]
-    assert {name: {*registry("config").get(name).sizes} - {"tiny"} for name in core} == {
-        name: published.get(registry("config").get(name)) for name in core
+    ours = [name for name in registry("config").names() if registry("config").find(name).dist in OURS]
+    assert {name: {*registry("config").get(name).sizes} - {"tiny"} for name in ours} == {
+        name: published.get(registry("config").get(name)) for name in ours
     }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("size", GPT2)
 def test_gpt_is_gpt2(size):
     """The sizes of `gpt` that name no edition are those of GPT-2."""
