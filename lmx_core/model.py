@@ -17,6 +17,7 @@ from lmx_core.components.masks import CAUSAL, Mask, padded
 from lmx_core.config import BlockConfig, ComponentSpec, ModelConfig
 from lmx_core.construct import build, filled
 from lmx_core.errors import ConfigError
+from lmx_core.recompute import recomputed
 from lmx_core.registry import registry
 from lmx_core.shapes import Float, Int
 
@@ -42,6 +43,8 @@ class LanguageModel(nn.Module):
             self.embedding_norm = build("norm", config.embedding_norm, config.block)
         self.dropout = nn.Dropout(config.block.dropout)
         shared: list[tuple[Any, Any]] = []
+        self.recompute_every = 0
+        """With 1 each block, with 2 every second one, ... is computed anew for its gradient in training; with 0 none."""
         self.layers = [self._layer(i, shared) for i in range(config.n_layers)]
         self.positions = [position for _, position in shared]
         if config.final_norm is not None or not self.layers[-1].layout.normalised:
@@ -114,8 +117,11 @@ class LanguageModel(nn.Module):
         mask = _mask(x.shape[1], first)
         kept: list[Any] = []
         states = [x]
-        for layer, memory in zip(self.layers, caches, strict=True):
-            x, memory = layer(x, mask, memory)
+        for i, (layer, memory) in enumerate(zip(self.layers, caches, strict=True)):
+            if self.training and memory is None and self.recompute_every and i % self.recompute_every == 0:
+                x = recomputed(layer, x, mask)
+            else:
+                x, memory = layer(x, mask, memory)
             kept.append(memory)
             states.append(x)
         if "norm" in self:

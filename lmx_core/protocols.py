@@ -100,7 +100,8 @@ class FeedForward(Protocol):
     """`(x) -> y`, shapes (B, L, D).
 
     An auxiliary loss or a statistic is *assigned* (never accumulated) to `self._report`, a dict of scalars; names that end
-    in `_loss` are added to the training loss.
+    in `_loss` are added to the training loss. A module with a method `settle(report)` may also report arrays: after each
+    update it is called with the whole report, averaged over the batches of the update, and moves what no gradient moves.
 
     `active_parameters() -> {path: number}`, which any module may have, says how many numbers of the parameters below it one
     token uses, where those are not all.

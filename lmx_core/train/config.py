@@ -33,6 +33,9 @@ class TrainConfig:
     """Tokens in a sequence."""
     grad_accumulation_steps: int = attrs.field(default=1, validator=at_least_one)
     """Batches whose gradients make one update."""
+    recompute_every: int = attrs.field(default=0, validator=not_negative)
+    """Gradient checkpointing: 1 keeps no activations but those between blocks and computes the others twice, 2 does so in
+    every second block, and so on; 0 keeps all."""
     optimizer: ComponentSpec = slot("optimizer", "adamw")
     learning_rate: float = attrs.field(default=1e-3, validator=not_negative)
     """The highest that the schedule reaches."""

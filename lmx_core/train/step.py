@@ -11,7 +11,7 @@ from mlx import optimizers as optim
 from mlx.core import array
 from mlx.utils import tree_map
 
-from lmx_core.objective import auxiliary_loss, next_token_loss
+from lmx_core.objective import auxiliary_loss, next_token_loss, settle
 from lmx_core.train.config import TrainConfig
 
 Batch = tuple[array, array]
@@ -48,6 +48,8 @@ class Step:
         self.model, self.optimizer = model, optimizer
         self.dtype = compute_dtype(config.dtype)
         self.max_grad_norm = config.max_grad_norm
+        model.recompute_every = config.recompute_every
+        self.thrifty = config.recompute_every > 0
         optimizer.init(model.trainable_parameters())
         self._gradients: Callable[..., Any] = self._gradients_of
         self._update: Callable[..., array] = self._update_with
@@ -66,14 +68,14 @@ class Step:
             with _random_state_kept():
                 found = self._gradients(inputs, targets)
             total = found if total is None else tree_map(mx.add, total, found)
-            if len(batches) > 1:
-                mx.eval(total)  # or every batch's activations are held at once
+            if len(batches) > 1 or self.thrifty:
+                mx.eval(total)  # or the activations of every batch, and of recomputed blocks, are held at once
         (nats, reports), gradients = total
-        norm = self._update(gradients, mx.array(1 / tokens))
+        reports = {key: value / len(batches) for key, value in reports.items()}
+        norm = self._update(gradients, mx.array(1 / tokens), reports)
         mx.eval(self.model.state, self.optimizer.state, norm, nats)
-        return {"loss": nats / tokens, "grad_norm": norm} | {
-            key: value / len(batches) for key, value in reports.items()
-        }
+        scalars = {key: value for key, value in reports.items() if value.ndim == 0}
+        return {"loss": nats / tokens, "grad_norm": norm} | scalars
 
     def _gradients_of(self, inputs: array, targets: array) -> Any:
         everything = self.model.parameters()
@@ -88,9 +90,10 @@ class Step:
         self.model.update(everything)
         return metrics, gradients
 
-    def _update_with(self, gradients: Any, scale: array) -> array:
+    def _update_with(self, gradients: Any, scale: array, reports: dict[str, array]) -> array:
         gradients = tree_map(lambda gradient: gradient * scale, gradients)
         limit = mx.inf if self.max_grad_norm is None else self.max_grad_norm
         gradients, norm = optim.clip_grad_norm(gradients, limit)
         self.optimizer.update(self.model, gradients)
+        settle(self.model, reports)
         return norm

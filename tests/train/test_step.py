@@ -11,6 +11,7 @@ from lmx_core import LanguageModel, ModelConfig, ffn_registry, spec
 from lmx_core.components.embedding import Embedding
 from lmx_core.construct import build
 from lmx_core.data.batches import Windows
+from lmx_core.errors import ConfigError
 from lmx_core.testing import SMALL, randomise
 from lmx_core.testing.checks import close
 from lmx_core.train.config import TrainConfig
@@ -165,6 +166,78 @@ def test_reports_are_added_once_and_shown(reporting, compiled, pieces):
         expected = np.square(flat(net)["layers.1.ffn.up.weight"]).sum()
         assert metrics["layers.1.ffn.balance_loss"].item() == pytest.approx(expected, rel=1e-5)
     assert "_report" not in net.layers[0].ffn
+
+
+class Settling(Reporting):
+    """An FFN with a number that no gradient moves, which sums what was reported."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.total = mx.zeros((2,))
+        self.freeze(keys=["total"], recurse=False)
+
+    def __call__(self, x):
+        y = super().__call__(x)
+        self._report["seen"] = mx.stack([mx.array(1.0), x.mean()])
+        return y
+
+    def settle(self, report):
+        self.total = self.total + report["seen"]
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("recompute_every", [0, 1])
+def test_who_can_settle_is_told_its_report_once_an_update(compiled, recompute_every):
+    """It is averaged over the batches of the update, and arrays are not shown."""
+    ffn_registry.register("settling")(Settling)
+    try:
+        net = model(ffn="settling")
+        net.layers[0].ffn.total = net.layers[1].ffn.total = mx.zeros((2,))
+        update = step(net, compile=compiled, recompute_every=recompute_every)
+        means = []
+        for _ in range(2):
+            before = flat(net)
+            metrics = update([(X[:1], Y[:1]), (X[1:], Y[1:])], 1e-3)
+            means.append(flat(net)["layers.1.ffn.total"][1] - before["layers.1.ffn.total"][1])
+        assert not any(name.endswith("seen") for name in metrics)
+    finally:
+        ffn_registry.unregister("settling")
+    assert flat(net)["layers.0.ffn.total"][0] == flat(net)["layers.1.ffn.total"][0] == 2
+    assert means[0] != means[1]
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("recompute_every", [1, 2])
+def test_recomputed_blocks_give_the_same_update(reporting, compiled, recompute_every):
+    """Losses of theirs included, whose gradient would be lost if they were left behind in the first pass."""
+    nets = [model(ffn="reporting", position="rope", norm="layer_norm") for _ in range(2)]
+    found = [
+        step(net, compile=compiled, recompute_every=every)([(X, Y)], 1e-2)
+        for net, every in zip(nets, (0, recompute_every), strict=True)
+    ]
+    assert found[0].keys() == found[1].keys()
+    for name, value in found[0].items():
+        assert found[1][name].item() == pytest.approx(value.item(), rel=1e-5), name
+    for name, weight in flat(nets[0]).items():
+        assert np.abs(flat(nets[1])[name] - weight).max() < 1e-6, name
+
+
+def test_recomputed_blocks_need_less_memory():
+    """Of six blocks, what one holds instead of what six hold."""
+    tokens, peaks = mx.zeros((8, 128), mx.int32), []
+    for every in (0, 1):
+        net = LanguageModel(ModelConfig(block=attrs.evolve(SMALL, d_ff=1024), vocab_size=50, n_layers=6))
+        update = step(net, compile=False, recompute_every=every)
+        mx.reset_peak_memory()
+        before = mx.get_active_memory()
+        update([(tokens, tokens)], 1e-3)
+        peaks.append(mx.get_peak_memory() - before)
+    assert peaks[1] < 0.5 * peaks[0]
+
+
+def test_blocks_with_dropout_cannot_be_recomputed():
+    with pytest.raises(ConfigError, match="dropout would drop others. Set dropout = 0"):
+        step(model(dropout=0.1), recompute_every=1)([(X, Y)], 1e-3)
 
 
 def test_options_of_the_optimizer_are_its_own():

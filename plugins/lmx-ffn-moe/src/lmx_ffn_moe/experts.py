@@ -1,14 +1,18 @@
 """Many FFNs as stacked matrices."""
 
+from typing import Any
+
 import mlx.core as mx
 from mlx import nn
 from mlx.core import array
 
+from lmx_core.components.activations import activation
 from lmx_core.shapes import Float, Int
+from lmx_ffn_moe.dispatch import Dispatch, dispatch
 
 
 class StackedLinear(nn.Module):
-    """A linear map for each expert."""
+    """A linear map for each expert. `nn.quantize` makes a `QuantizedStackedLinear` of it."""
 
     def __init__(self, n_experts: int, d_in: int, d_out: int, bias: bool) -> None:
         super().__init__()
@@ -17,33 +21,106 @@ class StackedLinear(nn.Module):
         if bias:
             self.bias = mx.random.uniform(-bound, bound, (n_experts, d_out))
 
-    def __call__(self, x: Float[array, "T E"], experts: Int[array, "T"]) -> Float[array, "T F"]:
-        """Row t through the map of expert `experts[t]`; these come in ascending order."""
-        y = gathered(x, self.weight, experts)
-        return y + self.bias[experts] if "bias" in self else y
+    def __call__(self, x: Float[array, "G M E"], to: Dispatch) -> Float[array, "G M F"]:
+        """Each group of rows through the map of its expert."""
+        y = grouped(x, self.weight, to)
+        return y + self.bias[to.experts][:, None] if "bias" in self else y
+
+    def to_quantized(self, group_size: int | None = None, bits: int | None = None, mode: str = "affine", **_: Any):
+        return QuantizedStackedLinear(self, group_size=group_size, bits=bits, mode=mode)
+
+
+class QuantizedStackedLinear(nn.Module):
+    """The same with weights of few bits, which are not trained."""
+
+    def __init__(self, linear: StackedLinear, **how: Any) -> None:
+        super().__init__()
+        self._how = {key: value for key, value in how.items() if value is not None}
+        self.weight, self.scales, *biases = mx.quantize(linear.weight, **self._how)
+        if biases:
+            self.biases = biases[0]
+        if "bias" in linear:
+            self.bias = linear.bias
+        self.freeze()
+
+    def __call__(self, x: Float[array, "G M E"], to: Dispatch) -> Float[array, "G M F"]:
+        y = mx.gather_qmm(
+            x,
+            self.weight,
+            self.scales,
+            self.get("biases"),
+            rhs_indices=to.experts,
+            transpose=True,
+            sorted_indices=to.ascending,
+            **self._how,
+        )
+        return y + self.bias[to.experts][:, None] if "bias" in self else y
 
 
 class Experts(nn.Module):
-    """`down(silu(gate(x)) * up(x))` with matrices of each expert's own."""
+    """`down(activation(min(gate(x), clamp)) * (clip(up(x), clamp) + up_shift))` with matrices of each expert's own."""
 
-    def __init__(self, n_experts: int, d_model: int, d_ff: int, bias: bool) -> None:
+    def __init__(
+        self,
+        n_experts: int,
+        d_model: int,
+        d_ff: int,
+        *,
+        bias: bool,
+        activated: str = "silu",
+        clamp: float | None = None,
+        up_shift: float = 0.0,
+    ) -> None:
         super().__init__()
         self.gate = StackedLinear(n_experts, d_model, d_ff, bias)
         self.up = StackedLinear(n_experts, d_model, d_ff, bias)
         self.down = StackedLinear(n_experts, d_ff, d_model, bias)
+        self.activation = activation(activated)
+        self.clamp, self.up_shift = clamp, up_shift
 
-    def __call__(self, x: Float[array, "T D"], chosen: Int[array, "T C"]) -> Float[array, "T C D"]:
-        """What each chosen expert says about each token. Rows are sorted by expert, so that each matrix is read once."""
-        order = mx.argsort(chosen.flatten())
-        experts, rows = chosen.flatten()[order], x[order // chosen.shape[1]]
-        y = self.down(nn.silu(self.gate(rows, experts)) * self.up(rows, experts), experts)
-        return y[mx.argsort(order)].reshape(*chosen.shape, -1)
+    def __call__(self, x: Float[array, "T C2 D"], chosen: Int[array, "T C"]) -> Float[array, "T C D"]:
+        """What each chosen expert says about each token, of which there may be one version for all or one for each."""
+        to = dispatch(chosen, self.gate.weight.shape[0])
+        rows = to.spread(x)
+        gate, up = self.gate(rows, to), self.up(rows, to)
+        if self.clamp is not None:
+            gate, up = mx.minimum(gate, self.clamp), mx.clip(up, -self.clamp, self.clamp)
+        if self.up_shift:
+            up = up + self.up_shift
+        return to.collect(self.down(self.activation(gate) * up, to))
 
 
-def gathered(x: Float[array, "T E"], weight: Float[array, "N F E"], experts: Int[array, "T"]) -> Float[array, "T F"]:
-    """`x[t] @ weight[experts[t]].T`, with ascending experts."""
+def grouped(x: Float[array, "G M E"], weight: Float[array, "N F E"], to: Dispatch) -> Float[array, "G M F"]:
+    """`x[g] @ weight[experts[g]].T`."""
+    if mx.default_device() != mx.Device(mx.cpu):
+        return _multiplied(x, weight, to)
     dtype = x.dtype
-    if mx.default_device() == mx.Device(mx.cpu):  # where gather_mm knows float32 alone
-        x, weight = x.astype(mx.float32), weight.astype(mx.float32)
-    y = mx.gather_mm(x[:, None], weight.swapaxes(-1, -2), rhs_indices=experts, sorted_indices=True)
-    return y[:, 0].astype(dtype)
+    x, weight = x.astype(mx.float32), weight.astype(mx.float32)  # gather_mm knows nothing else on a CPU
+    y: Any = _multiplied(x, weight, to) if to.segments is None else _with_segments(x, weight, to.experts, to.segments)
+    return y.astype(dtype)
+
+
+def _multiplied(x: array, weight: array, to: Dispatch) -> array:
+    return _gather_mm(x, weight.swapaxes(-1, -2), to.experts, to.ascending)
+
+
+def _gather_mm(x: array, weight: array, experts: array, ascending: bool = True) -> array:
+    return mx.gather_mm(x, weight, rhs_indices=experts, sorted_indices=ascending)
+
+
+def _by_segments(x: array, weight: array, experts: array, segments: array) -> array:
+    return _gather_mm(x, weight.swapaxes(-1, -2), experts)
+
+
+_with_segments: Any = mx.custom_function(_by_segments)
+"""With a gradient for the weights that sums over each expert's rows; MLX's own holds a matrix for each group."""
+
+
+def _gradients(primals: Any, cotangent: array, _: array) -> tuple[array, ...]:
+    x, weight, experts, segments = primals
+    rows, back = x.flatten(0, 1), cotangent.flatten(0, 1)
+    along = _gather_mm(cotangent, weight, experts), mx.segmented_mm(back.T, rows, segments)
+    return *along, mx.zeros_like(experts), mx.zeros_like(segments)
+
+
+_with_segments.vjp(_gradients)
