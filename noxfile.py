@@ -173,12 +173,12 @@ def parity(session: nox.Session) -> None:
 
     With pip, which can be told of an index that has PyTorch for CPUs alone (`PIP_EXTRA_INDEX_URL`); uv takes gigabytes more.
     """
-    names = [name.replace("-", "_") for name in with_dependencies(named([CORE]))]
+    names = [name.replace("-", "_") for name in with_dependencies(list(PLUGINS))]
     built = [str(wheel) for name in names for wheel in wheels(session).glob(f"{name}-*.whl")]
     session.install("--force-reinstall", "--no-deps", *built, silent=True)
     tools = [*PROJECT["dependency-groups"]["test"], "torch==2.13.0", "transformers"]
     folder = str(wheels(session))
-    session.install(CORE, *tools, "--find-links", folder, "--constraint", "constraints.txt")
+    session.install(CORE, *PLUGINS, *tools, "--find-links", folder, "--constraint", "constraints.txt")
     session.run("pytest", "tests/architectures/test_transformers.py", *session.posargs)
 
 

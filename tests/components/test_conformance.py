@@ -78,7 +78,7 @@ VARIANTS = [
             ("gqa", {"softcap": 2.0, "sinks": True, "scale": 0.2, "clip": 1.5, "qkv_bias": False}),
             ("gqa", {"qk_norm": "rms_norm", "query_growth": 0.3, "query_growth_every": 8, "query_growth_shift": 1}),
             ("gqa", {"qk_norm": {"name": "layer_norm", "weight": False, "bias": False}, "qk_norm_over": "each_head"}),
-            ("gqa", {"qk_norm": "rms_norm", "qk_norm_over": "all_heads", "o_bias": False}),
+            ("gqa", {"qk_norm": "rms_norm", "qk_norm_over": "all_heads", "o_bias": False, "output_gate": True}),
             (
                 "sliding_window",
                 {"window": 9, "qk_norm": {"name": "rms_norm", "weight": False}, "qk_norm_after_position": True},

@@ -6,6 +6,7 @@ import attrs
 import mlx.core as mx
 import numpy as np
 import pytest
+from mlx.utils import tree_flatten
 from scipy.special import erf
 
 from lmx_core import LanguageModel, make_config, spec
@@ -91,11 +92,37 @@ def test_yarn_sharpens_scores(options, factor):
     assert build("scaling", spec("yarn", factor=4.0, **options), ROTARY).frequencies(1)[1] == pytest.approx(factor)
 
 
+@pytest.mark.parametrize(
+    ("scaling", "factor"),
+    [
+        (spec("yarn", factor=4.0, mscale=1.0, mscale_all_dim=0.5), (0.05 * math.log(4) + 1) ** 2),
+        (spec("yarn", factor=4.0, mscale_all_dim=0.5, attention_factor=1.3), (0.05 * math.log(4) + 1) ** 2),
+        (spec("yarn", factor=4.0), 1.0),
+        (spec("linear", factor=4.0), 1.0),
+    ],
+    ids=str,
+)
+def test_whole_scores_have_a_factor(scaling, factor):
+    """For a mixer that lets a part of each head be turned (DeepSeek): `m(mscale_all_dim) ** 2`."""
+    assert build("position", spec("rope", scaling=scaling), SMALL).score_factor == pytest.approx(factor)
+
+
 @pytest.mark.parametrize(("shift", "every"), [(0, 4), (1, 4), (1, 3)])
 def test_queries_grow(shift, every):
     chosen = spec("gqa", query_growth=0.5, query_growth_every=every, query_growth_shift=shift)
     found = build("attention", chosen, SMALL).grown(mx.ones((1, 4, 20, 16)), 0)[0, 0, :, 0].tolist()
     assert found == pytest.approx([1 + 0.5 * math.log(1 + (i + shift) // every) for i in range(20)])
+
+
+def test_a_gate_on_the_output():
+    """Number by number, of the input, before the last map."""
+    gated = randomise(build("attention", spec("gqa", output_gate=True), SMALL))
+    plain = build("attention", "gqa", SMALL)
+    plain.load_weights([(key, value) for key, value in tree_flatten(gated.parameters()) if "gate" not in key])
+    x, weight, bias = mx.random.normal((2, 7, 64)), gated.o_proj.weight, gated.o_proj.bias
+    plain.o_proj.weight, plain.o_proj.bias = mx.eye(64), mx.zeros(64)
+    said, gate = plain(x, "causal")[0], x @ gated.gate_proj.weight.T + gated.gate_proj.bias
+    close(gated(x, "causal")[0], (said / (1 + mx.exp(-gate))) @ weight.T + bias, 1e-5)
 
 
 def test_a_norm_after_the_position():

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -355,3 +356,16 @@ def test_a_latent_moe_has_smaller_experts():
     for module, width in ((few, config.d_model), (many, config.d_model // 4)):
         assert module.experts.gate.weight.shape == (8, config.d_ff, width)
         assert sum(module.active_parameters().values()) == 2 * 3 * config.d_ff * width
+
+
+def test_the_readme_lists_every_option_with_its_default():
+    text = (HERE.parent / "README.md").read_text().partition("| option |")[2].partition("\n\n")[0]
+    rows = dict(re.findall(r"^\| `(\w+)` \| (\S+) \|", text, re.M))
+    fields = {field.name: field.default for field in attrs.fields(MoE.Options)}
+    assert rows == {name: written(value) for name, value in fields.items()}
+
+
+def written(value):
+    if isinstance(value, str):
+        return f'`"{value}"`'
+    return str(value).lower()

@@ -22,7 +22,7 @@ def moe(module: Any, x: array) -> array:
     if "latent_up" in module:
         y = module.latent_up(y)
     if "shared" in module:
-        gate = mx.sigmoid((x @ module.shared_gate.weight.T)) if "shared_gate" in module else 1
+        gate = mx.sigmoid(x @ module.shared_gate.weight.T) if "shared_gate" in module else 1
         y = y + gate * module.shared(x)
     return y
 
