@@ -58,6 +58,10 @@ def test_xielu():
     assert begin == pytest.approx([0.2034, -1.0502], abs=1e-4)
 
 
+LATE, LATER, LATEST = (
+    (1 - smooth) / 4 + smooth for smooth in ((8192 * f / (2 * math.pi) - 1) / 999 for f in (0.1, 0.01, 0.001))
+)
+"""By what a llama3 scaling of 4 multiplies three frequencies between its two limits, 1 and 1000 waves in 8192 tokens."""
 ROTARY = Rotary(width=8, head_dim=8, theta=10_000.0, max_seq_len=100)
 
 
@@ -68,6 +72,13 @@ ROTARY = Rotary(width=8, head_dim=8, theta=10_000.0, max_seq_len=100)
         (spec("dynamic", factor=4.0), 100, [10_000 ** (-i / 4) for i in range(4)]),
         (spec("dynamic", factor=4.0), 300, [(10_000 * 9 ** (8 / 6)) ** (-i / 4) for i in range(4)]),
         (spec("dynamic", alpha=50.0), 300, [(10_000 * 50 ** (8 / 6)) ** (-i / 4) for i in range(4)]),
+        # waves of 6, 63, 628 and 6283 tokens, of which those longer than 8192 / 100 are stretched: at once, and by and by
+        (spec("llama3", factor=4.0, low_freq_factor=100.0, high_freq_factor=100.0), 9, [1.0, 0.1, 0.0025, 0.00025]),
+        (
+            spec("llama3", factor=4.0, low_freq_factor=1.0, high_freq_factor=1e3),
+            9,
+            [1.0, 0.1 * LATE, 0.01 * LATER, 1e-3 * LATEST],
+        ),
         (spec("proportional", fraction=0.5, factor=2.0), 9, [0.5, 0.05, 0.0, 0.0]),
         (spec("proportional", fraction=0.75), 9, [1.0, 0.1, 0.01, 0.0]),
     ],
