@@ -87,7 +87,9 @@ def speed(rounds):
 
     sides = layers(N_EXPERTS)
     mx.eval([module.parameters() for module, _ in sides.values()])
-    print(f"{N_EXPERTS} experts of {D_MODEL} x {D_FF}, top {TOP_K}; ms, medians of {rounds} rounds; x of mlx-lm's by round")
+    print(
+        f"{N_EXPERTS} experts of {D_MODEL} x {D_FF}, top {TOP_K}; ms, medians of {rounds} rounds; x of mlx-lm's by round"
+    )
     for tokens in TOKENS:
         calls = steps(sides, tokens, N_EXPERTS)
         times = {(side, way): [] for side in calls for way in (0, 1)}
