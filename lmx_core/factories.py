@@ -9,6 +9,7 @@ import attrs
 
 from lmx_core.config import BlockConfig, ComponentSpec, ModelConfig, as_spec, type_problem
 from lmx_core.errors import ComponentError, ConfigError, LmxError, did_you_mean, near_miss, report, told
+from lmx_core.exactly import NONE
 from lmx_core.registry import registry
 
 Kind = Literal["full", "sliding"]
@@ -99,7 +100,7 @@ def make_config(name: str, size: str | None = None, **numbers: Any) -> ModelConf
     `ConfigError` for arguments that will not do, `ComponentError` for an architecture that makes no config of them.
     """
     factory = registry("config").get(name)
-    numbers = with_specs(factory, numbers)
+    numbers = as_written(factory, numbers)
     if problems := argument_problems(name, size, numbers):
         raise ConfigError(report(f"the arguments of {name}", problems))
     try:
@@ -161,14 +162,18 @@ def is_type(annotation: Any) -> bool:
     return annotation is not inspect.Parameter.empty and not isinstance(annotation, str)
 
 
-def with_specs(factory: Callable[..., Any], numbers: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments with components as specs, where the factory takes one and a file has its name or table."""
-    takes = {key for key, each in arguments(factory)[0].items() if _takes_spec(each.annotation)}
-    return {key: _as_spec(value) if key in takes else value for key, value in numbers.items()}
+def as_written(factory: Callable[..., Any], numbers: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments as the factory takes them, where a file has a component's name or table, or `"none"` for None."""
+    annotations = {key: each.annotation for key, each in arguments(factory)[0].items()}
+    return {key: _read(value, annotations.get(key)) for key, value in numbers.items()}
 
 
-def _takes_spec(annotation: Any) -> bool:
-    return annotation is ComponentSpec or ComponentSpec in get_args(annotation)
+def _read(value: Any, annotation: Any) -> Any:
+    choices = get_args(annotation)
+    if annotation is ComponentSpec or ComponentSpec in choices:
+        return _as_spec(value)
+    stands_for_none = value == NONE and type(None) in choices and type_problem(value, annotation)
+    return None if stands_for_none else value
 
 
 def _as_spec(value: Any) -> Any:

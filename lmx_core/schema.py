@@ -68,10 +68,7 @@ def _arguments(factory: Callable[..., Any]) -> Schema:
 
 
 def _argument(parameter: inspect.Parameter) -> Schema:
-    """An architecture is a function, which gets None as JSON writes it, never by `NONE`."""
     schema = _of(parameter.annotation) if is_type(parameter.annotation) else {}
-    if "anyOf" in schema:
-        schema["anyOf"] = [{"type": "null"} if choice == NONE_SCHEMA else choice for choice in schema["anyOf"]]
     return schema | ({} if parameter.default is REQUIRED else {"default": plain(parameter.default)})
 
 

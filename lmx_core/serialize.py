@@ -12,7 +12,7 @@ import cattrs
 from lmx_core.config import BlockConfig, ComponentSpec, Field, ModelConfig, as_spec, field_problem, type_problem
 from lmx_core.errors import ConfigError, LmxError, ReportError, near_miss, report
 from lmx_core.exactly import NONE, Problems, collecting, exact_converter
-from lmx_core.factories import argument_problems, make_config, with_specs
+from lmx_core.factories import argument_problems, as_written, make_config
 from lmx_core.registry import registry
 
 T = TypeVar("T")
@@ -163,7 +163,7 @@ def _from_factory(data: Any) -> ModelConfig | None:
     if not isinstance(data, Mapping) or "factory" not in data:
         return None
     name, size, numbers = _parted(**data)
-    numbers = with_specs(registry("config").get(name), numbers)
+    numbers = as_written(registry("config").get(name), numbers)
     if problems := argument_problems(name, size, numbers):
         raise Problems(*problems)
     try:

@@ -130,6 +130,17 @@ def test_each_problem_has_its_path(data, line):
     assert found[0].startswith(f"  {line}")
 
 
+def test_a_file_writes_none_for_an_argument_as_for_a_field():
+    """Where None fits; a component's slot would be the component of that name."""
+    written = structure({"factory": "gemma3", "size": "tiny", "window": "none"}, ModelConfig, "x")
+    assert written == make_config("gemma3", size="tiny", window=None)
+    assert written != make_config("gemma3", size="tiny")
+    with pytest.raises(ConfigError, match="n_layers: expected int, got 'none'"):
+        structure({"factory": "gemma3", "size": "tiny", "n_layers": "none"}, ModelConfig, "x")
+    scaled = structure({"factory": "llama", "size": "tiny", "rope_scaling": "none"}, ModelConfig, "x")
+    assert scaled.block.position == spec("rope", scaling="none")
+
+
 def test_a_file_names_a_factory_or_spells_the_model_out():
     assert structure({"factory": "llama", "size": "tiny", "n_layers": 3}, ModelConfig, "x") == make_config(
         "llama", size="tiny", n_layers=3
