@@ -3,9 +3,17 @@
 from lmx_core.hookspecs import hookimpl
 
 PROVIDERS = {
-    "lmx-attn-mla": ("attention.mla",),
-    "lmx-deltanet": ("attention.gated_deltanet", "cache.recurrent"),
-    "lmx-ffn-moe": ("ffn.moe",),
+    "lmx-attn-mla": ("attention.mla", "config.deepseek", "config.deepseek_v3", "config.minicpm3"),
+    "lmx-deltanet": (
+        *("attention.deltanet", "attention.gated_deltanet", "attention.gated_linear_attention", "attention.kda"),
+        *("attention.linear_attention", "cache.recurrent"),
+        *("config.kimi_linear", "config.olmo_hybrid", "config.qwen3_5", "config.qwen3_next"),
+    ),
+    "lmx-ffn-moe": (
+        *("config.dbrx", "config.glm4_moe", "config.gpt_oss", "config.granitemoe", "config.llama4"),
+        *("config.minimax_m2", "config.mixtral", "config.olmoe", "config.phimoe", "config.qwen2_moe"),
+        *("config.qwen3_moe", "ffn.latent_moe", "ffn.moe", "ffn.shared_moe"),
+    ),
     "lmx-hf": ("tokenizer.hf",),
     "lmx-rl": ("reward.exact_match", "reward.length", "reward.numeric", "reward.regex"),
 }

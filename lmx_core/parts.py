@@ -51,7 +51,7 @@ def _changes(config: Any, change: Change) -> dict[str, Any]:
     for field in attrs.fields(type(config)):
         old = getattr(config, field.name)
         new = _changed(field.metadata.get("kind"), old, change)
-        if new is not old:
+        if new != old:
             changed[field.alias or field.name] = new
     return changed
 

@@ -124,8 +124,8 @@ def _described(kind: tuple[Any, ...]) -> str:
     return f"a {cls.__name__}({', '.join(str(each) for each in numbers if each not in (ALL, None))})"
 
 
-class _Trimmable(Rows):
-    """What a cache does whose tokens lie in a row: to forget the last ones is to count fewer."""
+class Padded(Rows):
+    """What a cache does that takes a batch whose rows begin with padding."""
 
     def pad(self, padding: Sequence[int]) -> None:
         """Let each row of the batch that comes begin with so much padding; only while the cache is empty."""
@@ -134,6 +134,10 @@ class _Trimmable(Rows):
         if wrong := [pad for pad in padding if pad < 0]:
             raise ConfigError(f"padding is a number of tokens for each row, got {wrong[0]}")
         self.padding = _padding(padding)
+
+
+class _Trimmable(Padded):
+    """What a cache does whose tokens lie in a row: to forget the last ones is to count fewer."""
 
     def is_trimmable(self) -> bool:
         return True

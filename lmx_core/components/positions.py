@@ -26,6 +26,8 @@ class PositionBase(nn.Module):
     that are read in parts."""
     horizon: int | None = None
     """Beyond this length, where there is one, all that came before is placed in another way."""
+    score_factor: float = 1.0
+    """Of whole scores, for a mixer that lets a part of each head be turned."""
 
     def __init__(self, config: BlockConfig) -> None:
         super().__init__()

@@ -50,6 +50,7 @@ class RotaryPosition(PositionBase):
         object.__setattr__(self, "_wavelengths", {})
         scaling = self._scaling(config.head_dim)
         self.by_length, self.horizon = scaling.by_length, scaling.horizon
+        self.score_factor = getattr(scaling, "score_factor", 1.0)
 
     def _scaling(self, head_dim: int) -> Any:
         """That of heads of this width: a mixer may hand in another than the config's, such as a part of each head."""

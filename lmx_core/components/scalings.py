@@ -36,6 +36,8 @@ class ScalingBase:
     """Whether they depend on how long the sequence is by now."""
     horizon: int | None = None
     """Where that changes at one length: the longest sequence before."""
+    score_factor: float = 1.0
+    """Of whole scores, for a mixer that turns a part of each head alone: what is turned has its own factor already."""
 
     def __init__(self, rotary: Rotary) -> None:
         self.rotary = rotary
@@ -129,9 +131,9 @@ class Llama3Scaling(ScalingBase):
     def __init__(self, rotary: Rotary, options: Llama3Options) -> None:
         super().__init__(rotary)
         self.options = options
-        if options.high_freq_factor <= options.low_freq_factor:
+        if options.high_freq_factor < options.low_freq_factor:
             raise ConfigError(
-                f"high_freq_factor={options.high_freq_factor} is not above low_freq_factor={options.low_freq_factor}"
+                f"high_freq_factor={options.high_freq_factor} is below low_freq_factor={options.low_freq_factor}"
             )
 
     def frequencies(self, length: int) -> Frequencies:
@@ -140,7 +142,9 @@ class Llama3Scaling(ScalingBase):
     def _scaled(self, frequency: float) -> float:
         low, high = self.options.low_freq_factor, self.options.high_freq_factor
         waves = self.options.original_max_seq_len * frequency / (2 * math.pi)
-        smooth = min(max((waves - low) / (high - low), 0.0), 1.0)
+        if waves <= low or waves >= high:
+            return frequency / self.options.factor if waves <= low else frequency
+        smooth = (waves - low) / (high - low)
         return (1 - smooth) * frequency / self.options.factor + smooth * frequency
 
 
@@ -160,7 +164,8 @@ class YarnOptions:
     """Factor of what is turned; unless given that of mscale, or else `0.1 ln(factor) + 1`."""
     mscale: float | None = None
     mscale_all_dim: float | None = None
-    """Where both are given (DeepSeek): `m(mscale) / m(mscale_all_dim)`, m(x) being `0.1 x ln(factor) + 1`."""
+    """Where both are given (DeepSeek): `m(mscale) / m(mscale_all_dim)`, m(x) being `0.1 x ln(factor) + 1`. Whole scores of
+    a mixer that turns a part of each head, as `mla`, are multiplied by `m(mscale_all_dim) ** 2`."""
     truncate: bool = True
     """Whether the ends of the ramp between the two are whole pairs."""
 
@@ -173,6 +178,7 @@ class YarnScaling(ScalingBase):
     def __init__(self, rotary: Rotary, options: YarnOptions) -> None:
         super().__init__(rotary)
         self.options = options
+        self.score_factor = mscale(options.factor, options.mscale_all_dim or 0.0) ** 2
         if rotary.theta <= 1:
             raise ConfigError(f"scaling 'yarn' needs waves that grow longer: theta={rotary.theta} is not above 1")
 

@@ -28,7 +28,13 @@ ACTIVATIONS = {
     "swish": "silu",
     "xielu": "xielu",
 }
-TEXT_PARTS = {"gemma3": "gemma3_text", "llama4": "llama4_text", "mistral3": "mistral", "qwen3_5": "qwen3_5_text"}
+TEXT_PARTS = {
+    "gemma3": "gemma3_text",
+    "llama4": "llama4_text",
+    "mistral3": "mistral",
+    "qwen3_5": "qwen3_5_text",
+    "qwen3_5_moe": "qwen3_5_moe_text",
+}
 """What the text part of a composite is, where its config does not say so."""
 LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
 FURTHER_DEFAULTS: dict[str, dict[str, Any]] = {
@@ -71,6 +77,11 @@ class Config:
         """The value, or the default where it is missing or null."""
         value = self.data.get(key, self.defaults.get(key))
         return default if value is None else value
+
+    def under(self, *keys: str) -> Any:
+        """The value under whichever of these names it has; its class's where it has none of them."""
+        given = {key: self.data[key] for key in keys if self.data.get(key) is not None}
+        return next(iter((given or {key: self.defaults[key] for key in keys if key in self.defaults}).values()))
 
     def renamed(self, names: Mapping[str, str]) -> dict[str, Any]:
         """`{ours: theirs}` as arguments; what is null is left out."""
@@ -207,6 +218,33 @@ def in_turn(*sizes: int) -> Callable[[mx.array], list[mx.array]]:
     """Rows one part after the other."""
     ends = [sum(sizes[: i + 1]) for i in range(len(sizes) - 1)]
     return lambda tensor: mx.split(tensor, ends, axis=0)
+
+
+EXPERT = re.compile(r"(.*\bexperts)\.(\d+)\.(\w+)\.(\w+)")
+STACKED = re.compile(r"(.*\bexperts)\.(gate_up|down)_proj(_bias)?")
+EXPERT_MATRICES = {"w1": "gate_proj", "w3": "up_proj", "w2": "down_proj"}
+
+
+def stack_experts(tensors: Tensors) -> Tensors:
+    """Matrices of experts as `...experts.gate_proj.weight`, `up_proj` and `down_proj`, (experts, out, in).
+
+    They come one by one, as `...experts.3.gate_proj.weight` or `...experts.3.w1.weight`; or stacked already, as
+    `...experts.down_proj` and `...experts.gate_up_proj`, with rows of the gate before those of up. So do their biases.
+    """
+    out: Tensors = {}
+    alone: dict[str, dict[int, mx.array]] = {}
+    for name, tensor in tensors.items():
+        if match := EXPERT.fullmatch(name):
+            experts, i, matrix, kind = match.groups()
+            stacked = f"{experts}.{EXPERT_MATRICES.get(matrix, matrix)}.{kind}"
+            alone.setdefault(stacked, {})[int(i)] = tensor
+        elif match := STACKED.fullmatch(name):
+            experts, matrix, bias = match.groups()
+            parts = zip(matrix.split("_"), mx.split(tensor, matrix.count("_") + 1, axis=1), strict=True)
+            out |= {f"{experts}.{part}_proj.{'bias' if bias else 'weight'}": piece for part, piece in parts}
+        else:
+            out[name] = tensor
+    return out | {name: mx.stack([each[i] for i in range(len(each))]) for name, each in alone.items()}
 
 
 def untied(weights: Tensors, config: Config) -> bool:

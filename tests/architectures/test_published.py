@@ -93,10 +93,15 @@ def flat(value, path=""):
 
 
 def parameters(config):
-    """How many; layers with the same block have as many, so that a pattern is built once."""
+    """How many; layers with the same block have as many, so that a pattern is built once.
+
+    The correction of a router, which no gradient moves, is not counted: transformers has it among its buffers.
+    """
     period = len(config.block_pattern or config.block_configs or [config.block])
     layers, outside = [0] * period, 0
     for path, shape in parameter_shapes(LanguageModel(attrs.evolve(config, n_layers=period))).items():
+        if path.endswith(".router.correction"):
+            continue
         part, *below = path.split(".")
         if part == "layers":
             layers[int(below[0])] += math.prod(shape)

@@ -28,21 +28,24 @@ def config_of(model_type, numbers):
 
 
 def model_of(config):
-    """A model of transformers with every parameter drawn at random: zeros and ones hide mistakes."""
+    """A model of transformers with everything that is learned drawn at random: zeros and ones hide mistakes."""
     attention = "sdpa" if getattr(config, "alibi", False) else "eager"  # which adds Falcon's ALiBi twice
     model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation=attention, dtype=torch.float32)
     random = torch.Generator().manual_seed(7)
     for name, weight in model.named_parameters():
         drawn = torch.randn(weight.shape, generator=random)
-        if name.endswith("alpha_n"):
+        if name.endswith(("alpha_n", "A_log")):
             drawn = 0.5 * drawn - 1
-        elif weight.ndim > 1 and "norm" not in name:
+        elif weight.ndim > 1 and "norm" not in name.split(".")[-2]:
             drawn = 0.25 * drawn
         elif name.endswith("bias"):
             drawn = 0.1 * drawn
         else:
             drawn = 0.3 * drawn + 1
         weight.data = drawn
+    for name, correction in model.named_buffers():
+        if name.endswith("correction_bias"):
+            correction.copy_(0.3 * torch.randn(correction.shape, generator=random))
     return model.eval()
 
 

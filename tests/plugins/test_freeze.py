@@ -273,6 +273,14 @@ def test_parts_are_remembered_and_migrated_too(plugins, tmp_path):
     assert load_model(tmp_path).config.block.ffn == spec("outer", inner={"name": "leaky", "negative_slope": 0.2})
 
 
+def test_a_part_that_is_a_default_stays_unsaid(plugins, tmp_path):
+    """What nothing was migrated in is loaded as it was saved."""
+    plugins.install("acme-ffn", ENTRIES, LEAKY)
+    plugins.install("acme-outer", {"ffn.outer": "acme_outer:Outer"}, OUTER)
+    save_model(built(spec("outer")), tmp_path)
+    assert load_model(tmp_path).config.block.ffn == spec("outer")
+
+
 @pytest.mark.filterwarnings("ignore::lmx_core.errors.LmxWarning")
 def test_a_run_is_resumed_after_an_upgrade_that_was_cut_short(plugins, tmp_path, monkeypatch):
     """The options of a run are those of its last checkpoint: what nobody has saved is not migrated a second time."""

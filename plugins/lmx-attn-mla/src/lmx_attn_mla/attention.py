@@ -11,13 +11,12 @@ from attrs import validators
 from mlx import nn
 from mlx.core import array
 
-from lmx_core.components.attention import AttentionBase, attend, join_heads, rotated, split_heads
+from lmx_core.components.attention import AttentionBase, attend, join_heads, optional_positive, rotated, split_heads
 from lmx_core.components.masks import Mask, View
-from lmx_core.config import BlockConfig, Field, exact_types
+from lmx_core.config import BlockConfig, ComponentSpec, Field, exact_types, slot
+from lmx_core.construct import build
 from lmx_core.shapes import Float
 
-LATENT_EPS = 1e-6
-"""Of the norms on latents: DeepSeek's own, whatever `norm_eps` the other norms have."""
 positive = validators.ge(1)
 
 
@@ -35,11 +34,23 @@ class MLAOptions:
     q_lora_rank: int | None = attrs.field(default=None, validator=validators.optional(positive))
     """Width of a latent for the queries; none makes them from the input at once."""
     rope_head_dim: int = attrs.field(default=64, validator=validators.and_(positive, even))
-    """Numbers of each query that carry the position; one key of this width, cached beside the latent, serves all heads."""
+    """Numbers of each query that carry the position; one key of this width, cached beside the latent, serves all heads.
+    With `position = "none"` they are there, and are not turned (Kimi Linear)."""
     nope_head_dim: int | None = attrs.field(default=None, validator=validators.optional(positive))
     """Numbers of each query and key that do not; `head_dim` unless given."""
     v_head_dim: int | None = attrs.field(default=None, validator=validators.optional(positive))
     """Width of a head's values; `head_dim` unless given."""
+    latent_bias: bool | None = None
+    """Whether the maps to the latents have a bias; the config's `bias` unless given. Those to the heads have none."""
+    o_bias: bool | None = None
+    """Whether the output has one; the config's `bias` unless given."""
+    latent_norm: ComponentSpec = slot("norm", "rms_norm")
+    """Norm of the latents of keys and values, and of queries."""
+    latent_norm_eps: float = attrs.field(default=1e-6, validator=validators.gt(0))
+    """Its epsilon, whatever `norm_eps` the other norms have."""
+    scale: float | None = attrs.field(default=None, validator=optional_positive)
+    """Factor of the scores; `(nope_head_dim + rope_head_dim) ** -0.5` unless given. The factor that a position has for
+    whole scores (yarn's `mscale_all_dim`) comes on top."""
 
 
 class HeadLinear(nn.Module):
@@ -66,7 +77,8 @@ class MLA(AttentionBase):
     Whole sequences are computed like this. For few new tokens after many the maps are absorbed: queries go through `k_up`
     backwards and sums of latents through `v_up`, which gives the same numbers and never expands the past.
 
-    `bias` of the config adds one to the maps from the input and to `o_proj`. `n_kv_heads` has no meaning here.
+    `n_kv_heads` has no meaning here. A position is built for heads of `head_dim`: where its scaling counts their pairs
+    (longrope), give `head_dim = rope_head_dim`, and the other widths as options.
     """
 
     Options = MLAOptions
@@ -79,18 +91,21 @@ class MLA(AttentionBase):
         self.v_head_dim = options.v_head_dim or config.head_dim
         self.rope_head_dim = options.rope_head_dim
         query_dim = self.nope_head_dim + options.rope_head_dim
-        self.scale = query_dim**-0.5
+        self.scale = query_dim**-0.5 if options.scale is None else options.scale
+        bias = config.bias if options.latent_bias is None else options.latent_bias
+        o_bias = config.bias if options.o_bias is None else options.o_bias
+        normed = attrs.evolve(config, norm_eps=options.latent_norm_eps)
         if options.q_lora_rank is None:
-            self.q_proj = nn.Linear(config.d_model, config.n_heads * query_dim, bias=config.bias)
+            self.q_proj = nn.Linear(config.d_model, config.n_heads * query_dim, bias=False)
         else:
-            self.q_down = nn.Linear(config.d_model, options.q_lora_rank, bias=config.bias)
-            self.q_norm = nn.RMSNorm(options.q_lora_rank, eps=LATENT_EPS)
+            self.q_down = nn.Linear(config.d_model, options.q_lora_rank, bias=bias)
+            self.q_norm = build("norm", options.latent_norm, normed, width=options.q_lora_rank)
             self.q_up = nn.Linear(options.q_lora_rank, config.n_heads * query_dim, bias=False)
-        self.kv_down = nn.Linear(config.d_model, options.kv_lora_rank + options.rope_head_dim, bias=config.bias)
-        self.kv_norm = nn.RMSNorm(options.kv_lora_rank, eps=LATENT_EPS)
+        self.kv_down = nn.Linear(config.d_model, options.kv_lora_rank + options.rope_head_dim, bias=bias)
+        self.kv_norm = build("norm", options.latent_norm, normed, width=options.kv_lora_rank)
         self.k_up = HeadLinear(config.n_heads, options.kv_lora_rank, self.nope_head_dim)
         self.v_up = HeadLinear(config.n_heads, options.kv_lora_rank, self.v_head_dim)
-        self.o_proj = nn.Linear(config.n_heads * self.v_head_dim, config.d_model, bias=config.bias)
+        self.o_proj = nn.Linear(config.n_heads * self.v_head_dim, config.d_model, bias=o_bias)
 
     def __call__(
         self, x: Float[array, "B L D"], mask: Mask = None, cache: Any = None, *, position: Any = None
@@ -104,7 +119,8 @@ class MLA(AttentionBase):
             latent, k_rope = cache.update_and_fetch(latent, k_rope)
         seen = View.of(mask, x.shape[1], latent.shape[2], cache)
         form = self.absorbed if self.absorbs(x.shape[1], latent.shape[2]) else self.expanded
-        return self.o_proj(join_heads(form(q_nope, q_rope, latent, k_rope, seen))), cache
+        scale = self.scale * getattr(position, "score_factor", 1.0)
+        return self.o_proj(join_heads(form(q_nope, q_rope, latent, k_rope, scale, seen))), cache
 
     def queries(self, x: Float[array, "B L D"]) -> Float[array, "B L HE"]:
         return self.q_proj(x) if "q_proj" in self else self.q_up(self.q_norm(self.q_down(x)))
@@ -125,12 +141,13 @@ class MLA(AttentionBase):
         q_rope: Float[array, "B H L P"],
         latent: Float[array, "B 1 S R"],
         k_rope: Float[array, "B 1 S P"],
+        scale: float,
         mask: Mask | View = None,
     ) -> Float[array, "B H L V"]:
         """Keys and values of every head, then attention: `S R (N + V)` multiplications a head for the maps."""
         k_nope = self.k_up(latent)
         k = mx.concatenate([k_nope, mx.broadcast_to(k_rope, (*k_nope.shape[:-1], k_rope.shape[-1]))], axis=-1)
-        return attend(mx.concatenate([q_nope, q_rope], axis=-1), k, self.v_up(latent), self.scale, mask)
+        return attend(mx.concatenate([q_nope, q_rope], axis=-1), k, self.v_up(latent), scale, mask)
 
     def absorbed(
         self,
@@ -138,8 +155,36 @@ class MLA(AttentionBase):
         q_rope: Float[array, "B H L P"],
         latent: Float[array, "B 1 S R"],
         k_rope: Float[array, "B 1 S P"],
+        scale: float,
         mask: Mask | View = None,
     ) -> Float[array, "B H L V"]:
         """Attention over the latents themselves: `L R (N + V)` multiplications a head for the maps."""
-        by_position = self.scale * q_rope @ k_rope.swapaxes(-1, -2)
-        return self.v_up(attend(q_nope @ self.k_up.weight, latent, latent, self.scale, mask, by_position))
+        q = q_nope @ self.k_up.weight
+        if q.shape[2] == 1:
+            return self.v_up(attend_once(q, q_rope, latent, k_rope, scale, mask))
+        k = mx.concatenate([latent, k_rope], axis=-1)
+        return self.v_up(attend(mx.concatenate([q, q_rope], axis=-1), k, latent, scale, mask))
+
+
+def attend_once(
+    q: Float[array, "B H 1 R"],
+    q_rope: Float[array, "B H 1 P"],
+    latent: Float[array, "B 1 S R"],
+    k_rope: Float[array, "B 1 S P"],
+    scale: float,
+    mask: Mask | View = None,
+) -> Float[array, "B H 1 R"]:
+    """What one token's heads find among the latents.
+
+    The heads stand where queries do, since all have the same keys: one product reads the past once for all of them, and
+    no key is put together of its two parts.
+    """
+    view = mask if isinstance(mask, View) else View(mask=mask, length=1, columns=latent.shape[2])
+    begin, last = view.span(0, 1)
+    latent, k_rope, allowed = latent[:, :, begin:last], k_rope[:, :, begin:last], view.allowed(0, 1)
+    if isinstance(allowed, str):  # the last token sees all before it
+        allowed = None
+    elif allowed is not None and allowed.ndim > 2:
+        allowed = allowed.swapaxes(-3, -2)
+    by_position = scale * q_rope.swapaxes(1, 2) @ k_rope.swapaxes(-1, -2)  # (B, 1, H, S)
+    return attend(q.swapaxes(1, 2), latent, latent, scale, allowed, by_position).swapaxes(1, 2)

@@ -1,0 +1,1 @@
+"""Architectures with latent attention: functions that return a `ModelConfig`, one file a family."""

@@ -1,0 +1,1 @@
+"""Sparse models by name."""
