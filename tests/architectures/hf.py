@@ -161,11 +161,11 @@ class Family:
     needs: tuple[str, ...] = ()
     """The plugins of which its models are made."""
 
-    def case(self, *values: Any, id: str) -> Any:
+    def case(self, *values: Any, name: str) -> Any:
         """A test's case: of core's families once, of others wherever their plugins are."""
         missing = [name for name in self.needs if importlib.util.find_spec(name.replace("-", "_")) is None]
         marks = pytest.mark.skipif(bool(missing), reason=f"needs {' and '.join(missing)}")
-        return pytest.param(*values, id=id, marks=marks if self.needs else pytest.mark.once)
+        return pytest.param(*values, id=name, marks=marks if self.needs else pytest.mark.once)
 
 
 PREFIX = re.compile(

@@ -16,7 +16,7 @@ if not FOLDERS[0].is_dir():
     pytest.skip("the checkpoints to compare with (../shared/hf_cases) are not here", allow_module_level=True)
 
 CASES = [
-    FAMILIES[hf.Config.read(file)["model_type"]].case(file, id=f"{file.parent.name}-{file.stem}")
+    FAMILIES[hf.Config.read(file)["model_type"]].case(file, name=f"{file.parent.name}-{file.stem}")
     for folder in FOLDERS
     for file in sorted(folder.glob("*/config*.json"))
     if hf.Config.read(file)["model_type"] in FAMILIES

@@ -25,7 +25,7 @@ from .hf import Config
 
 PUBLISHED = json.loads(Path(__file__).with_name("published.json").read_text())
 SIZES = [
-    FAMILIES[model_type].case(model_type, size, id=f"{model_type}-{size}")
+    FAMILIES[model_type].case(model_type, size, name=f"{model_type}-{size}")
     for model_type, sizes in PUBLISHED.items()
     for size in sizes
 ]
