@@ -52,6 +52,11 @@ class ConfigurableBlock(nn.Module):
         # Beside the parameters, not among them: the model owns it, and a copy of the model copies it once.
         object.__setattr__(self, "_position", position)
 
+    @property
+    def placement(self) -> Any:
+        """The position that its mixer is given: the model's, or its own."""
+        return self._position
+
     def __call__(
         self, x: Float[array, "B L D"], mask: Mask = None, cache: Any = None
     ) -> tuple[Float[array, "B L D"], Any]:

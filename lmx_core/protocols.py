@@ -103,6 +103,10 @@ class FeedForward(Protocol):
     in `_loss` are added to the training loss. A module with a method `settle(report)` may also report arrays: after each
     update it is called with the whole report, averaged over the batches of the update, and moves what no gradient moves.
 
+    `full_precision`, which any module may have, names parameters of its own that stay in float32 where training computes in
+    half; `discrete = True` says that a small change of its input may make a large one of its output, which the conformance
+    kit then allows.
+
     `active_parameters() -> {path: number}`, which any module may have, says how many numbers of the parameters below it one
     token uses, where those are not all.
     """

@@ -3,12 +3,15 @@
 from typing import Any
 
 import mlx.core as mx
+from mlx import nn
 from mlx.core import array
 
 from lmx_core.block import ConfigurableBlock
 from lmx_core.components.masks import Mask
 from lmx_core.errors import ConfigError
 from lmx_core.objective import put_reports, take_reports
+
+TWICE = "a block that is computed twice would not drop the same numbers both times"
 
 
 def recomputed(block: ConfigurableBlock, x: array, mask: Mask) -> array:
@@ -18,18 +21,22 @@ def recomputed(block: ConfigurableBlock, x: array, mask: Mask) -> array:
     MLX cannot be made to draw the same numbers twice.
     """
     if block.config.dropout:
-        raise ConfigError("recompute_every computes blocks twice, and dropout would drop others. Set dropout = 0.")
+        raise ConfigError(f"recompute_every needs dropout = 0, got {block.config.dropout}: {TWICE}")
     names: list[str] = []
 
+    trained = [each for each in (block, block.placement) if isinstance(each, nn.Module)]
+
     def inner(parameters: Any, x: array) -> list[array]:
-        block.update(parameters)
+        for module, own in zip(trained, parameters, strict=True):
+            module.update(own)
         y, _ = block(x, mask, None)
         reports = take_reports(block)
         names[:] = reports
         return [y, *reports.values()]
 
-    before = block.parameters()
+    before = [module.trainable_parameters() for module in trained]
     y, *values = mx.checkpoint(inner)(before, x)
-    block.update(before)
+    for module, own in zip(trained, before, strict=True):
+        module.update(own)
     put_reports(block, dict(zip(names, values, strict=True)))
     return y

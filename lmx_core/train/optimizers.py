@@ -6,6 +6,7 @@ import attrs
 from attrs import validators
 from mlx import optimizers as optim
 from mlx.core import array
+from mlx.utils import tree_map_with_path
 
 from lmx_core.train.config import TrainConfig
 
@@ -23,7 +24,7 @@ class AdamWOptions:
     eps: float = attrs.field(default=1e-8, validator=validators.gt(0))
 
 
-class AdamW(optim.AdamW):
+class AdamW(optim.Adam):
     """Adam with bias correction and decoupled weight decay (arXiv:1711.05101), none of it on norms and biases."""
 
     Options = AdamWOptions
@@ -33,11 +34,16 @@ class AdamW(optim.AdamW):
             learning_rate=config.learning_rate,
             betas=[options.beta1, options.beta2],
             eps=options.eps,
-            weight_decay=config.weight_decay,
             bias_correction=True,
         )
+        self.weight_decay = config.weight_decay
 
-    def apply_single(self, gradient: array, parameter: array, state: dict[str, Any]) -> array:
-        # A norm's gain or a bias has one axis; to pull it to zero is not to regularise it.
-        update = super().apply_single if parameter.ndim > 1 else super(optim.AdamW, self).apply_single
-        return update(gradient, parameter, state)
+    def apply_gradients(self, gradients: Any, parameters: Any) -> Any:
+        faded = tree_map_with_path(lambda path, _, weight: self._faded(path, weight), gradients, parameters)
+        return super().apply_gradients(gradients, faded)
+
+    def _faded(self, path: str, weight: array) -> array:
+        # A norm's gain has one axis, a bias too, or one for each of many experts; to pull it to zero is not to regularise it.
+        if weight.ndim < 2 or path.rpartition(".")[2] == "bias":
+            return weight
+        return weight * (1 - self.learning_rate * self.weight_decay)

@@ -12,6 +12,7 @@ from lmx_core.construct import build
 from lmx_core.data.corpus import DataConfig
 from lmx_core.errors import LmxError
 from lmx_core.model import LanguageModel
+from lmx_core.recompute import TWICE
 from lmx_core.registry import registry
 from lmx_core.train.config import RunConfig, TrainConfig
 
@@ -50,16 +51,19 @@ def vocabulary_problem(config: RunConfig, size: int) -> str | None:
     )
 
 
-def length_problem(model: LanguageModel, config: TrainConfig) -> str | None:
-    """Why sequences do not fit the model's positions, or None."""
+def training_problem(model: LanguageModel, config: TrainConfig) -> str | None:
+    """Why the model cannot be trained so, or None."""
     longest = model.longest()
-    if longest is None or config.seq_len <= longest:
-        return None
-    return f"train.seq_len={config.seq_len} is longer than the model's max_seq_len={longest}"
+    if longest is not None and config.seq_len > longest:
+        return f"train.seq_len={config.seq_len} is longer than the model's max_seq_len={longest}"
+    dropout = max(layer.config.dropout for layer in model.layers)
+    if config.recompute_every and dropout:
+        return f"train.recompute_every={config.recompute_every} needs dropout = 0, got {dropout}: {TWICE}"
+    return None
 
 
 def _whole(config: RunConfig) -> None:
-    if problem := length_problem(LanguageModel(config.model), config.train):
+    if problem := training_problem(LanguageModel(config.model), config.train):
         raise LmxError(problem)
 
 

@@ -9,7 +9,7 @@ import mlx.core as mx
 from mlx import nn
 from mlx import optimizers as optim
 from mlx.core import array
-from mlx.utils import tree_map
+from mlx.utils import tree_map, tree_map_with_path
 
 from lmx_core.objective import auxiliary_loss, next_token_loss, settle
 from lmx_core.train.config import TrainConfig
@@ -48,6 +48,9 @@ class Step:
         self.model, self.optimizer = model, optimizer
         self.dtype = compute_dtype(config.dtype)
         self.max_grad_norm = config.max_grad_norm
+        self.whole = {
+            f"{path}.{name}" for path, module in model.named_modules() for name in getattr(module, "full_precision", ())
+        }
         model.recompute_every = config.recompute_every
         self.thrifty = config.recompute_every > 0
         optimizer.init(model.trainable_parameters())
@@ -82,13 +85,18 @@ class Step:
 
         def loss(parameters: Any) -> Any:
             for weights in (everything, parameters):  # the frozen ones too
-                self.model.update(tree_map(lambda weight: weight.astype(self.dtype), weights))
+                self.model.update(tree_map_with_path(self._rounded, weights))
             nats, reports = next_token_loss(self.model, inputs, targets)
             return nats + auxiliary_loss(reports) * targets.size, (nats, reports)
 
         (_, metrics), gradients = mx.value_and_grad(loss)(self.model.trainable_parameters())
         self.model.update(everything)
         return metrics, gradients
+
+    def _rounded(self, path: str, weight: array) -> array:
+        """In the precision that is computed in, but for what stays whole: packed weights, and what says so of itself."""
+        stays = path in self.whole or not mx.issubdtype(weight.dtype, mx.floating)
+        return weight if stays else weight.astype(self.dtype)
 
     def _update_with(self, gradients: Any, scale: array, reports: dict[str, array]) -> array:
         gradients = tree_map(lambda gradient: gradient * scale, gradients)

@@ -16,7 +16,7 @@ from lmx_core.errors import ConfigError, LmxError
 from lmx_core.evaluate import evaluate
 from lmx_core.model import LanguageModel, flat_parameters
 from lmx_core.train.config import TrainConfig
-from lmx_core.train.rules import length_problem
+from lmx_core.train.rules import training_problem
 from lmx_core.train.step import Step
 
 
@@ -43,7 +43,7 @@ class Trainer:
     def __init__(
         self, model: LanguageModel, corpus: Corpus, config: TrainConfig, callbacks: Sequence[Callback] = ()
     ) -> None:
-        if problem := length_problem(model, config):
+        if problem := training_problem(model, config):
             raise ConfigError(problem)
         self.model, self.corpus, self.config, self.callbacks = model, corpus, config, callbacks
         self.windows = Windows(corpus.train, config.seq_len, config.seed)

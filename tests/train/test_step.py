@@ -208,9 +208,11 @@ def test_who_can_settle_is_told_its_report_once_an_update(compiled, recompute_ev
 
 @pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize("recompute_every", [1, 2])
-def test_recomputed_blocks_give_the_same_update(reporting, compiled, recompute_every):
-    """Losses of theirs included, whose gradient would be lost if they were left behind in the first pass."""
-    nets = [model(ffn="reporting", position="rope", norm="layer_norm") for _ in range(2)]
+@pytest.mark.parametrize("position", ["rope", "t5", "learned"])
+def test_recomputed_blocks_give_the_same_update(reporting, compiled, recompute_every, position):
+    """Losses of theirs included, whose gradient would be lost if they were left behind in the first pass, and a position
+    that is learned, which is the model's."""
+    nets = [model(ffn="reporting", position=position, norm="layer_norm") for _ in range(2)]
     found = [
         step(net, compile=compiled, recompute_every=every)([(X, Y)], 1e-2)
         for net, every in zip(nets, (0, recompute_every), strict=True)
@@ -235,8 +237,72 @@ def test_recomputed_blocks_need_less_memory():
     assert peaks[1] < 0.5 * peaks[0]
 
 
+def test_a_quantised_model_is_recomputed_and_trains_what_is_left():
+    """Packed weights are neither rounded nor asked for a gradient."""
+    losses = []
+    for every, dtype in ((0, "float32"), (1, "float32"), (1, "bfloat16")):
+        net = model(position="rope")
+        nn.quantize(net, group_size=32, bits=8)
+        net.freeze()
+        for layer in net.layers:
+            layer.layout.unfreeze()
+        update = step(net, recompute_every=every, dtype=dtype)
+        losses.append([update([(X, Y)], 1e-2)["loss"].item() for _ in range(3)])
+    assert losses[0][2] < losses[0][0]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+    assert losses[2] == pytest.approx(losses[0], rel=0.03)
+
+
+class Whole(nn.Module):
+    """An FFN one of whose parameters stays whole."""
+
+    full_precision = frozenset({"gain"})
+
+    def __init__(self, config):
+        super().__init__()
+        self.gain, self.shift = mx.ones((config.d_model,)), mx.ones((config.d_model,))
+
+    def __call__(self, x):
+        Whole.seen = self.gain.dtype, self.shift.dtype
+        return (self.gain * x + self.shift).astype(x.dtype)
+
+
+@pytest.mark.parametrize("recompute_every", [0, 1])
+def test_what_asks_for_full_precision_keeps_it(recompute_every):
+    ffn_registry.register("whole")(Whole)
+    try:
+        step(model(ffn="whole"), dtype="bfloat16", recompute_every=recompute_every)([(X, Y)], 1e-3)
+    finally:
+        ffn_registry.unregister("whole")
+    assert Whole.seen == (mx.float32, mx.bfloat16)
+
+
+def test_biases_of_many_experts_do_not_decay():
+    """They have two axes, as matrices have."""
+
+    class Stacked(nn.Module):
+        def __init__(self, config):
+            super().__init__()
+            self.weight, self.bias = mx.ones((2, config.d_model)), mx.ones((2, config.d_model))
+
+        def __call__(self, x):
+            return x * (self.weight + self.bias).sum(axis=0)
+
+    ffn_registry.register("stacked")(Stacked)
+    try:
+        nets = [model(ffn="stacked") for _ in range(2)]
+        for net, decay in zip(nets, (0.0, 0.5), strict=True):
+            step(net, weight_decay=decay)([(X, Y)], 1e-2)
+    finally:
+        ffn_registry.unregister("stacked")
+    plain, decayed = map(flat, nets)
+    moved = {name for name in plain if np.abs(plain[name] - decayed[name]).max() > 1e-4}
+    assert "layers.0.ffn.weight" in moved
+    assert not any(name.endswith("bias") for name in moved)
+
+
 def test_blocks_with_dropout_cannot_be_recomputed():
-    with pytest.raises(ConfigError, match="dropout would drop others. Set dropout = 0"):
+    with pytest.raises(ConfigError, match="recompute_every needs dropout = 0, got 0.1"):
         step(model(dropout=0.1), recompute_every=1)([(X, Y)], 1e-3)
 
 

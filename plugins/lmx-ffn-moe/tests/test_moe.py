@@ -1,6 +1,5 @@
 """What a mixture of experts promises beyond what every FFN does."""
 
-import itertools
 import math
 import re
 from collections import Counter
@@ -278,20 +277,19 @@ def test_any_number_of_rows_may_go_together(rows, monkeypatch):
 
 
 def test_groups_lie_in_the_order_of_experts():
-    """Every choice has a row of its own in a group of its expert; segments say where each expert's rows are."""
+    """Every choice has a row of its own in a group of its expert, and groups follow each other by their experts."""
     chosen = mx.random.randint(0, 6, (300, 2), key=mx.random.key(3))
     chosen = mx.where(chosen == 4, 5, chosen)  # one gets none
     to = dispatch.dispatch(chosen, 6)
     assert to.rows > 1
     places, flat = to.place.tolist(), chosen.flatten().tolist()
     assert len(set(places)) == len(flat)
-    segments = to.segments.tolist()
     for choice, (place, expert) in enumerate(zip(places, flat, strict=True)):
         assert to.experts[place // to.rows].item() == expert
         assert to.source[place].item() == choice
-        assert segments[expert][0] <= place < segments[expert][1]
-    assert segments[4][0] == segments[4][1]
-    assert all(before[1] == after[0] for before, after in itertools.pairwise(segments))
+    experts = to.experts.tolist()
+    assert sorted(experts) == experts
+    assert 4 not in experts
 
 
 @pytest.mark.parametrize("tokens", [3, 200])
@@ -335,6 +333,9 @@ def test_half_precision_stays_near(tokens):
         ({"router": "sparsemixer", "top_k": 3}, "it takes top_k = 2"),
         ({"router": "topk_softmax", "renormalise": False}, 'renormalise = false needs "softmax"'),
         ({"router": "softmx"}, "router: expected 'softmax' or"),
+        ({"shared_gate": True}, "are those of shared experts, but n_shared_experts=0"),
+        ({"shared_d_ff": 12}, "are those of shared experts, but n_shared_experts=0"),
+        ({"balance_loss": math.inf}, "balance_loss: must be < inf"),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(options, said):
@@ -369,3 +370,44 @@ def written(value):
     if isinstance(value, str):
         return f'`"{value}"`'
     return str(value).lower()
+
+
+def test_saturated_logits_still_differ():
+    """A sigmoid of 20 is 1 in float32, as one of 40 is: logits decide."""
+    router = moe(n_experts=4, top_k=1, router="sigmoid", renormalise=False).router
+    router.weight = mx.array([[18.0], [19.0], [40.0], [25.0]])
+    assert router(mx.ones((1, 1))).chosen.item() == 2
+
+
+def test_groups_of_negative_scores_stay_out():
+    """What is not chosen from is not 0: a correction may make every score of the chosen groups negative."""
+    router = moe(**{**FORMS["as in deepseek-v3"], "top_groups": 1, "top_k": 2}).router
+    router.correction = mx.array([-3.0, -3.0, -9.0, -9.0, -9.0, -9.0, -9.0, -9.0])
+    assert (router(normal(50, 64)).chosen < 2).all().item()
+
+
+def test_statistics_of_an_uneven_sigmoid_router():
+    """Probabilities are scores divided by their sum; the largest load is counted in mean ones."""
+    module, x = moe(n_experts=4, top_k=1, router="sigmoid", balance_loss=1.0), mx.abs(normal(1, 64, 64))
+    module.router.weight = mx.zeros((4, 64)).at[2].add(1.0)
+    module(x)
+    reports = take_reports(module)
+    scores = 1 / (1 + mx.exp(-x[0].sum(axis=-1)))
+    assert reports[".max_load"].item() == 4
+    assert reports[".balance_loss"].item() == pytest.approx((4 * scores / (scores + 1.5)).mean().item(), rel=1e-5)
+
+
+def test_shared_experts_have_their_width_and_the_activation_of_the_others():
+    module = moe(n_experts=4, d_ff=32, n_shared_experts=2, shared_d_ff=24, activation="relu2")
+    assert module.shared.up.weight.shape == (24, 64)
+    assert moe(n_experts=4, d_ff=32, n_shared_experts=2).shared.up.weight.shape == (64, 64)
+    x, shared = normal(3, 5, 64), module.shared
+    hidden = mx.maximum(x @ shared.gate.weight.T + shared.gate.bias, 0) ** 2 * shared.up(x)
+    close(shared(x), hidden @ shared.down.weight.T + shared.down.bias)
+    assert moe(kind=LatentMoE, latent_dim=20).experts.gate.weight.shape[-1] == 20
+
+
+def test_no_tokens_give_nothing():
+    module = moe()
+    module.eval()
+    assert module(mx.zeros((0, 5, 64))).shape == (0, 5, 64)

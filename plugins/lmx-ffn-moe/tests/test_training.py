@@ -100,3 +100,31 @@ def test_evaluation_reports_nothing():
     net.eval()
     net(X)
     assert not any("_report" in layer.ffn for layer in net.layers)
+
+
+def test_the_router_stays_whole_in_half_precision():
+    """As many tokens go to each expert as in float32: neither its weights nor its corrections are rounded."""
+    loads = []
+    for dtype in ("float32", "bfloat16"):
+        net = model(**CORRECTED)
+        seen = []
+        routed = type(net.layers[0].ffn.router).__call__
+
+        def spied(self, x, seen=seen, routed=routed):
+            seen.append((self.weight.dtype, self.correction.dtype))
+            return routed(self, x)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(type(net.layers[0].ffn.router), "__call__", spied)
+            loads.append(step(net, dtype=dtype, compile=False)([(X, Y)], 1e-3)["layers.0.ffn.load_entropy"].item())
+        assert {*seen} == {(mx.float32, mx.float32)}
+    assert loads[1] == pytest.approx(loads[0], abs=0.05)
+
+
+def test_corrections_move_in_half_precision_too():
+    """A step of 0.001 at 1 is less than bfloat16 can tell."""
+    router = model(n_experts=4, correction_bias=True, bias_update_rate=0.001).layers[0].ffn.router
+    router.correction = mx.ones((4,), mx.bfloat16)
+    for _ in range(100):
+        router.settle(mx.array([0.7, 0.1, 0.1, 0.1]))
+    close(router.correction, mx.array([0.9, 1.1, 1.1, 1.1]), 1e-3)

@@ -3,6 +3,7 @@
 import attrs
 import mlx.core as mx
 import pytest
+from mlx import nn
 
 from lmx_core import LanguageModel, ModelConfig, load_model, save_model, spec
 from lmx_core.errors import ConfigError
@@ -44,10 +45,11 @@ def test_some_layers_stay_dense():
 @pytest.mark.parametrize(
     ("block", "moe", "said"),
     [
-        ({"ffn": "standard"}, spec("moe"), "copies gated FFNs, but ffn = standard is none"),
+        ({"ffn": "standard"}, spec("moe"), "not quantised, but ffn = standard is none"),
         ({}, spec("moe", d_ff=13), "have d_ff=96, got 13"),
         ({}, spec("moe", activation="relu"), "have activation='silu', got 'relu'"),
         ({}, spec("moe", n_shared_experts=1), "leave out shared experts"),
+        ({}, spec("moe", weigh="input", router="sigmoid"), "leave out shared experts, clamp, up_shift, weigh"),
         ({}, spec("latent_moe"), "has none such"),
         ({}, spec("gated"), "has none such"),
     ],
@@ -55,6 +57,13 @@ def test_some_layers_stay_dense():
 def test_what_no_copy_can_fill_is_refused(block, moe, said):
     with pytest.raises(ConfigError, match=said):
         upcycle(dense(**block), moe)
+
+
+def test_a_quantised_model_is_refused():
+    model = dense()
+    nn.quantize(model, group_size=32)
+    with pytest.raises(ConfigError, match="gated FFNs that are not quantised"):
+        upcycle(model, "moe")
 
 
 def test_a_layer_that_is_not_there_is_refused():

@@ -28,8 +28,6 @@ class Dispatch:
     """The choice, counted from the first token's first, that each row stands for; None where they are in their order."""
     place: Int[array, "R2"] | None = None
     """The row of each choice."""
-    segments: Int[array, "N 2"] | None = None
-    """Where the rows of each expert begin and end."""
 
     @property
     def ascending(self) -> bool:
@@ -40,14 +38,14 @@ class Dispatch:
         """A row for each choice."""
         n, choices = self.tokens
         if self.source is None:
-            return mx.broadcast_to(x, (n, choices, x.shape[-1])).reshape(-1, 1, x.shape[-1])
+            return mx.broadcast_to(x, (n, choices, x.shape[-1])).reshape(n * choices, 1, x.shape[-1])
         source = self.source if x.shape[1] > 1 else self.source // choices
         return x.flatten(0, 1)[source].reshape(-1, self.rows, x.shape[-1])
 
     def collect(self, y: Float[array, "G M D"]) -> Float[array, "T C D"]:
         """Rows as the choices that they stand for."""
         y = y.flatten(0, 1)
-        return (y if self.place is None else y[self.place]).reshape(*self.tokens, -1)
+        return (y if self.place is None else y[self.place]).reshape(*self.tokens, y.shape[-1])
 
 
 def dispatch(chosen: Int[array, "T C"], n_experts: int) -> Dispatch:
@@ -74,7 +72,6 @@ def dispatch(chosen: Int[array, "T C"], n_experts: int) -> Dispatch:
         tokens=(n, choices),
         source=mx.zeros((groups * rows,), order.dtype).at[place].add(order),
         place=mx.zeros_like(place).at[order].add(place),
-        segments=mx.stack([ends - filled, ends], axis=-1).astype(mx.uint32),
     )
 
 
@@ -88,6 +85,6 @@ def _rows(choices: int, n_experts: int) -> int:
     if mx.default_device() != mx.Device(mx.cpu):
         return 1
     rows = 1
-    while rows < LARGEST and 4 * rows * n_experts < choices:
+    while rows < LARGEST and 8 * rows * n_experts <= choices:
         rows *= 2
     return rows

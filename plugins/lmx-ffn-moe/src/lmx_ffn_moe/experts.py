@@ -92,35 +92,8 @@ class Experts(nn.Module):
 
 def grouped(x: Float[array, "G M E"], weight: Float[array, "N F E"], to: Dispatch) -> Float[array, "G M F"]:
     """`x[g] @ weight[experts[g]].T`."""
-    if mx.default_device() != mx.Device(mx.cpu):
-        return _multiplied(x, weight, to)
     dtype = x.dtype
-    x, weight = x.astype(mx.float32), weight.astype(mx.float32)  # gather_mm knows nothing else on a CPU
-    y: Any = _multiplied(x, weight, to) if to.segments is None else _with_segments(x, weight, to.experts, to.segments)
+    if mx.default_device() == mx.Device(mx.cpu):  # where gather_mm knows float32 alone
+        x, weight = x.astype(mx.float32), weight.astype(mx.float32)
+    y = mx.gather_mm(x, weight.swapaxes(-1, -2), rhs_indices=to.experts, sorted_indices=to.ascending)
     return y.astype(dtype)
-
-
-def _multiplied(x: array, weight: array, to: Dispatch) -> array:
-    return _gather_mm(x, weight.swapaxes(-1, -2), to.experts, to.ascending)
-
-
-def _gather_mm(x: array, weight: array, experts: array, ascending: bool = True) -> array:
-    return mx.gather_mm(x, weight, rhs_indices=experts, sorted_indices=ascending)
-
-
-def _by_segments(x: array, weight: array, experts: array, segments: array) -> array:
-    return _gather_mm(x, weight.swapaxes(-1, -2), experts)
-
-
-_with_segments: Any = mx.custom_function(_by_segments)
-"""With a gradient for the weights that sums over each expert's rows; MLX's own holds a matrix for each group."""
-
-
-def _gradients(primals: Any, cotangent: array, _: array) -> tuple[array, ...]:
-    x, weight, experts, segments = primals
-    rows, back = x.flatten(0, 1), cotangent.flatten(0, 1)
-    along = _gather_mm(cotangent, weight, experts), mx.segmented_mm(back.T, rows, segments)
-    return *along, mx.zeros_like(experts), mx.zeros_like(segments)
-
-
-_with_segments.vjp(_gradients)

@@ -1,5 +1,6 @@
 """What a mixture can be told."""
 
+import math
 from typing import Any, Literal
 
 import attrs
@@ -11,7 +12,7 @@ from lmx_core.errors import ConfigError
 
 Scores = Literal["softmax", "topk_softmax", "sigmoid", "sparsemixer"]
 positive: Any = validators.ge(1)
-not_negative: Any = validators.ge(0)
+not_negative: Any = [validators.ge(0), validators.lt(math.inf)]
 
 
 @attrs.frozen(kw_only=True, field_transformer=exact_types)
@@ -36,17 +37,17 @@ class RouterOptions:
     router_jitter: float = attrs.field(default=0.01, validator=validators.gt(0))
     """Half of the relative distance up to which `sparsemixer` takes a logit into a softmax."""
     n_groups: int = attrs.field(default=1, validator=positive)
-    """Groups of neighbouring experts (DeepSeek); a token's experts come"""
+    """Groups of neighbouring experts (DeepSeek)."""
     top_groups: int = attrs.field(default=1, validator=positive)
-    """from so many of them,"""
+    """Groups from which a token's experts come."""
     group_score: Literal["max", "top2"] = "max"
-    """which are chosen by their best expert, or by the sum of their two best (DeepSeek-V3)."""
+    """What groups are chosen by: their best expert, or the sum of their two best (DeepSeek-V3)."""
     correction_bias: bool = False
     """Whether a number for each expert is added to the scores where experts are chosen, and not where they are weighed
     (arXiv:2408.15664). No gradient trains it: after each update it grows for experts with less than the mean load and
-    shrinks for the others,"""
+    shrinks for the others."""
     bias_update_rate: float = attrs.field(default=0.001, validator=not_negative)
-    """by so much."""
+    """By how much the correction of each expert moves after an update."""
     balance_loss: float = attrs.field(default=0.01, validator=not_negative)
     """Factor of the loss that evens out how many tokens the experts get."""
     z_loss: float = attrs.field(default=0.001, validator=not_negative)
@@ -92,11 +93,16 @@ class MoEOptions(RouterOptions):
     weigh: Literal["output", "input"] = "output"
     """What the weight of an expert is multiplied with (its input in Llama 4)."""
     n_shared_experts: int = attrs.field(default=0, validator=not_negative)
-    """Experts that every token goes to besides, as one gated FFN (arXiv:2401.06066)"""
+    """Experts that every token goes to besides, as one gated FFN (arXiv:2401.06066)."""
     shared_d_ff: int | None = attrs.field(default=None, validator=validators.optional(positive))
-    """of this width in all; so many times that of an expert unless given."""
+    """Width of the shared experts in all; so many times that of an expert unless given."""
     shared_gate: bool = False
-    """Whether what they say is multiplied with `sigmoid(shared_gate(x))`, one number a token (Qwen 2)."""
+    """Whether what the shared experts say is multiplied with `sigmoid(shared_gate(x))`, one number a token (Qwen 2)."""
+
+    def __attrs_post_init__(self) -> None:
+        super().__attrs_post_init__()
+        if not self.n_shared_experts and (self.shared_gate or self.shared_d_ff):
+            raise ConfigError("shared_gate and shared_d_ff are those of shared experts, but n_shared_experts=0")
 
 
 @attrs.frozen(kw_only=True, field_transformer=exact_types)

@@ -54,9 +54,14 @@ class Router(nn.Module):
     In float32, and not quantised with the linear layers: a rounded logit may be another expert.
     """
 
+    full_precision = frozenset({"weight", "bias", "correction"})
+    discrete = True
+
     def __init__(self, width: int, options: RouterOptions) -> None:
         super().__init__()
         self.options = options
+        # Experts of the largest logits have the largest scores, which far out are all 1 or 0.
+        self.plain = not options.correction_bias and options.n_groups == options.top_groups
         bound = width**-0.5
         self.weight = mx.random.uniform(-bound, bound, (options.n_experts, width))
         if options.router_bias:
@@ -74,7 +79,7 @@ class Router(nn.Module):
         else:
             scores = SCORES[self.options.router](logits)
             probabilities = scores / (scores.sum(axis=-1, keepdims=True) + LEAST)
-            chosen = self.choose(scores)
+            chosen = self.choose(logits if self.plain else scores)
             weights = self.weigh(mx.take_along_axis(scores, chosen, axis=-1))
         weights = self.options.routed_scaling * weights
         return Routing(logits=logits, probabilities=probabilities, chosen=chosen, weights=weights)
@@ -115,7 +120,7 @@ class Router(nn.Module):
         """Algorithm 1 of arXiv:2408.15664: experts with less than the mean load are corrected upwards."""
         if "correction" in self:
             step = mx.sign(load.mean() - load) * self.options.bias_update_rate
-            self.correction = self.correction + step.astype(self.correction.dtype)
+            self.correction = self.correction.astype(mx.float32) + step  # in half, small steps come to nothing
 
 
 def _softmax(logits: array) -> array:
