@@ -6,15 +6,16 @@ from typing import Any
 import mlx.core as mx
 from mlx.core import array
 
-from lmx_core.components.caches import Rows
+from lmx_core.components.caches import Padded
 from lmx_core.components.masks import ALL, Scope
+from lmx_core.shapes import Bool
 
 
-class RecurrentCache(Rows):
+class RecurrentCache(Padded):
     """Arrays that every token changes, of the same size however many came. They are replaced, never written to.
 
-    A token cannot be taken back out of them: to return to an earlier one, `checkpoint` there and `restore`. Rows that have
-    seen different numbers of tokens join in one batch, but a batch cannot begin with padding, which would be remembered.
+    A token cannot be taken back out of them: to return to an earlier one, `checkpoint` there and `restore`. Where a batch
+    begins with padding, its mixer keeps that out of them: it asks which columns are `tokens`.
     """
 
     def __init__(self, scope: Scope = ALL) -> None:
@@ -25,6 +26,12 @@ class RecurrentCache(Rows):
         """What is remembered after `n` more tokens."""
         self.columns += n
         self.arrays = arrays
+
+    def tokens(self, n: int) -> Bool[array, "B N"] | None:
+        """Which of the n columns that come are no padding; None where that holds for all of them."""
+        if self.padding is None or self.columns >= max(self.padding):
+            return None
+        return mx.arange(self.columns, self.columns + n) >= mx.array(self.padding)[:, None]
 
     @property
     def state(self) -> Sequence[array]:

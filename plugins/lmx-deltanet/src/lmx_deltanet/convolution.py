@@ -1,5 +1,7 @@
 """A look at the last few tokens."""
 
+from typing import Any
+
 import mlx.core as mx
 from mlx import nn
 from mlx.core import array
@@ -23,5 +25,25 @@ class ShortConvolution(nn.Module):
         if tail is None:
             tail = mx.zeros((batch, width - 1, channels), x.dtype)
         window = mx.concatenate([tail, x], axis=1)
-        terms = [self.weight[:, i] * window[:, i : i + length] for i in range(width)]
-        return sum(terms[1:], start=terms[0]), window[:, length:]
+        return convolved(window, self.weight), window[:, length:]
+
+
+def taps(x: Float[array, "B S C"], weight: Float[array, "C W"]) -> Float[array, "B L C"]:
+    """`sum over i of weight[:, i] * x_(t + i)`, for the S - W + 1 tokens t that have them all."""
+    width = weight.shape[1]
+    length = x.shape[1] - width + 1
+    terms = [weight[:, i] * x[:, i : i + length] for i in range(width)]
+    return sum(terms[1:], start=terms[0])
+
+
+convolved: Any = mx.custom_function(taps)
+
+
+@convolved.vjp
+def convolved_backwards(inputs: Any, cotangent: array, output: array) -> tuple[array, array]:
+    """The same with the weights turned round; MLX's own would fill up each term to the whole of x."""
+    x, weight = inputs
+    width, length = weight.shape[1], cotangent.shape[1]
+    around = mx.pad(cotangent, [(0, 0), (width - 1, width - 1), (0, 0)])
+    sums = [(cotangent * x[:, i : i + length]).sum(axis=(0, 1)) for i in range(width)]
+    return taps(around, weight[:, ::-1]), mx.stack(sums, axis=1)

@@ -4,14 +4,21 @@ import mlx.core as mx
 from mlx.core import array
 
 
-def gated_delta_rule(q: array, k: array, v: array, decay: array, beta: array, state: array) -> tuple[array, array]:
-    """Equation 10 of arXiv:2412.06464, one token after the other."""
+def linear_attention(
+    q: array, k: array, v: array, decay: array | None, beta: array | None, state: array
+) -> tuple[array, array]:
+    """`S <- diag(exp(decay)) S;  S <- S + k (beta (v - S^T k))^T;  y = S^T q`, one token after the other.
+
+    Without a decay nothing fades; without a beta what is written is v. A head of keys serves some of values in a row.
+    """
+    q, k = (mx.repeat(part, v.shape[1] // part.shape[1], axis=1) for part in (q, k))
     outputs: list[array] = []
     for t in range(q.shape[2]):
-        key = k[:, :, t, :, None]
-        state = mx.exp(decay[:, :, t])[..., None, None] * state
-        recalled = (key * state).sum(axis=-2)
-        written = beta[:, :, t, None] * (v[:, :, t] - recalled)
+        key, written = k[:, :, t, :, None], v[:, :, t]
+        if decay is not None:
+            state = mx.exp(decay[:, :, t])[..., None] * state
+        if beta is not None:
+            written = beta[:, :, t, None] * (written - (key * state).sum(axis=-2))
         state = state + key * written[..., None, :]
         outputs.append((q[:, :, t, :, None] * state).sum(axis=-2))
     return mx.stack(outputs, axis=2), state

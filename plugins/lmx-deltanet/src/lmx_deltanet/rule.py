@@ -1,73 +1,154 @@
-"""The gated delta rule, in chunks of tokens."""
+"""Linear attention with a state: with decays or without, with the delta rule or without."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
 
 import mlx.core as mx
 from mlx.core import array
 
 from lmx_core.shapes import Float
+from lmx_deltanet.triangle import Products, across, below, lower, unit_lower_inverse
 
 CHUNK = 64
 """Tokens that are computed at once: matrices of this size within, a loop over chunks between."""
+SEGMENT = 4
+"""Chunks after which the state is kept for the gradient, which computes what lies between anew."""
 
 
-def gated_delta_rule(
-    q: Float[array, "B H L E"],
-    k: Float[array, "B H L E"],
+def linear_attention(
+    q: Float[array, "B K L E"],
+    k: Float[array, "B K L E"],
     v: Float[array, "B H L E2"],
-    decay: Float[array, "B H L"],
-    beta: Float[array, "B H L"],
+    decay: Float[array, "B H L D"] | None,
+    beta: Float[array, "B H L"] | None,
     state: Float[array, "B H E E2"],
     size: int = CHUNK,
 ) -> tuple[Float[array, "B H L E2"], Float[array, "B H E E2"]]:
-    """`S <- exp(decay) S;  S <- S + k (beta (v - S^T k))^T;  y = S^T q` for each token, and the last S. In float32.
+    """`S <- diag(exp(decay)) S;  S <- S + k (beta (v - S^T k))^T;  y = S^T q` for each token, and the last S. In float32.
 
-    Equation 10 of arXiv:2412.06464, computed in the WY form of its section 3.3: within a chunk, what the tokens write is
-    the solution `u` of a triangular system, `u_t = beta_t (v_t - (what S and u_1 .. u_(t-1) recall for k_t))`.
-    Keys are expected to have length 1, decays to be at most 0.
+    A decay is at most 0, one number a head (D = 1: arXiv:2412.06464, equation 10) or one a key channel (D = E:
+    arXiv:2510.26692, equation 1); None lets nothing fade (arXiv:2406.06484). Without a beta there is no delta rule but
+    `S <- S + k v^T` (arXiv:2312.06635). With one, keys are expected to have length 1 at most. Each head of queries and keys
+    serves `H / K` heads of values in a row.
+
+    One token is a step of the recurrence; more go through it in chunks of `size`.
+    """
+    q, k, v, state = (part.astype(mx.float32) for part in (q, k, v, state))
+    q, k = (mx.repeat(part, v.shape[1] // part.shape[1], axis=1) for part in (q, k))
+    decay = mx.zeros((*k.shape[:-1], 1)) if decay is None else decay.astype(mx.float32)
+    given = () if beta is None else (beta.astype(mx.float32)[..., None],)
+    length = q.shape[2]
+    if length == 1:
+        return step(q, k, v, decay, state, *given)
+    read = recomputed(functools.partial(chunked, size=min(size, length)))
+    borders = list(range(SEGMENT * size, length, SEGMENT * size))
+    outputs: list[array] = []
+    for segment in zip(*(mx.split(part, borders, axis=2) for part in (q, k, v, decay, *given)), strict=True):
+        y, state = read(*segment[:STATE], state, *segment[STATE:])
+        outputs.append(y)
+    return mx.concatenate(outputs, axis=2), state
+
+
+def step(q: array, k: array, v: array, decay: array, state: array, beta: array | None = None) -> tuple[array, array]:
+    """One token."""
+    state = mx.exp(decay).swapaxes(-1, -2) * state
+    written = v if beta is None else beta * (v - k @ state)
+    state = state + k.swapaxes(-1, -2) * written
+    return q @ state, state
+
+
+def chunked(
+    q: array, k: array, v: array, decay: array, state: array, beta: array | None = None, *, size: int
+) -> tuple[array, array]:
+    """Any number of tokens, `size` at once, in the WY form of section 3.2 of arXiv:2406.06484.
+
+    Within a chunk, what the tokens write is the solution u of a triangular system, `u_t = beta_t (v_t - what S and
+    u_1 .. u_(t-1) recall for k_t)`. It is linear in S: all but the part of S is computed for all chunks at once.
     """
     length = q.shape[2]
-    q, k, v, decay, beta = (chunks(part.astype(mx.float32), min(size, length)) for part in (q, k, v, decay, beta))
-    total = mx.cumsum(decay, axis=-1)  # (B, H, N, T), since the start of the chunk
-    lower = mx.tri(total.shape[-1], dtype=mx.bool_)
-    since = mx.exp(mx.where(lower, total[..., :, None] - total[..., None, :], -mx.inf))  # from token i to token t >= i
-    keys = k.swapaxes(-1, -2)
-    earlier = mx.tril(beta[..., None] * since * (k @ keys), k=-1)
-    solution = unit_lower_inverse(earlier)
-    written = solution @ (beta[..., None] * v)
-    recalled = solution @ ((beta * mx.exp(total))[..., None] * k)
-    asked = mx.exp(total)[..., None] * q
-    seen = since * (q @ keys)
-    kept = mx.exp(total[..., -1:] - total)[..., None, :] * keys
-    fading = mx.exp(total[..., -1])[..., None, None]
-
-    outputs: list[array] = []
-    for i in range(total.shape[2]):
-        u = written[:, :, i] - recalled[:, :, i] @ state
-        outputs.append(asked[:, :, i] @ state + seen[:, :, i] @ u)
-        state = fading[:, :, i] * state + kept[:, :, i] @ u
-    return mx.concatenate(outputs, axis=2)[:, :, :length], state
+    q, k, v, decay = (chunks(part, size) for part in (q, k, v, decay))
+    within = by_head if decay.shape[-1] == 1 else by_channel
+    recalled = None
+    if beta is None:
+        (asked,), kept, left, seen, _ = within([q], k, mx.exp(decay))
+    else:
+        beta = chunks(beta, size)
+        (asked, recalled), kept, left, seen, (earlier,) = within([q, beta * k], k, mx.exp(decay))
+        solution = unit_lower_inverse(k.shape[-2], earlier)
+        v, recalled = solution @ (beta * v), solution @ recalled
+    states, written, state = scan(v, recalled, kept, left, state)
+    y = asked @ states + seen @ written
+    return y[..., :size, :].flatten(2, 3)[:, :, :length], state
 
 
-def chunks(x: Float[array, "B H L ..."], size: int) -> Float[array, "B H N T ..."]:
-    """Cut into pieces of `size` tokens. The last is filled with zeros: tokens that write nothing and let nothing fade."""
-    batch, heads, length, *width = x.shape
-    missing = -length % size
-    if missing:
-        x = mx.concatenate([x, mx.zeros((batch, heads, missing, *width), x.dtype)], axis=2)
-    return x.reshape(batch, heads, -1, size, *width)
+Within = tuple[list[array], array, array, array, list[Products]]
+"""Rows that are decayed since a chunk began, keys that are decayed until it ends, what the whole of it leaves, products of
+the first rows with keys up to their own token, and of the other rows with earlier keys."""
 
 
-def unit_lower_inverse(a: Float[array, "*B T T"]) -> Float[array, "*B T T"]:
-    """`(1 + a)^-1` for a strictly lower triangular a, in `2 log2(T)` matrix products.
+def by_channel(rows: list[array], k: Float[array, "*B T E"], left: Float[array, "*B T E"]) -> Within:
+    """For what is left of each channel."""
+    begun, kept, whole, (seen, *earlier) = across(rows, k, left)
+    return begun, kept, whole, lower((rows[0] * k).sum(axis=-1), seen), earlier
 
-    Blocks on the diagonal are inverted, then pairs of them: the inverse of [[X, 0], [c, Y]] is [[x, 0], [-y c x, y]] with
-    x and y those of X and Y. As stable as substitution; a series of powers of a is not.
+
+def by_head(rows: list[array], k: Float[array, "*B T E"], left: Float[array, "*B T 1"]) -> Within:
+    """For what is left of all channels alike: decays of one channel, and products without them."""
+    one = mx.ones_like(left)
+    (since,), until, whole, (decays,) = across([one], one, left)
+    seen = lower(one.squeeze(-1), decays) * (rows[0] @ k.swapaxes(-1, -2))
+    earlier = [[decay * each for decay, each in zip(decays, below(row, k), strict=True)] for row in rows[1:]]
+    return [row * since for row in rows], k * until, whole, seen, earlier
+
+
+def scan(
+    v: Float[array, "B H N T E2"],
+    recalled: Float[array, "B H N T E"] | None,
+    kept: Float[array, "B H N T E"],
+    left: Float[array, "B H N 1 D"],
+    state: Float[array, "B H E E2"],
+) -> tuple[Float[array, "B H N E E2"], Float[array, "B H N T E2"], Float[array, "B H E E2"]]:
+    """One chunk after the other: the state before each, what its tokens write, and the state after the last."""
+    n = v.shape[2]
+    values, keys, fading = (mx.split(part, n, axis=2) for part in (v, kept.swapaxes(-1, -2), left.swapaxes(-1, -2)))
+    recalls = [None] * n if recalled is None else mx.split(recalled, n, axis=2)
+    states, written, state = [], [], state[:, :, None]
+    for i in range(n):
+        states.append(state)
+        recall = recalls[i]
+        written.append(values[i] if recall is None else values[i] - recall @ state)
+        state = fading[i] * state + keys[i] @ written[i]
+    return mx.concatenate(states, axis=2), mx.concatenate(written, axis=2), state.squeeze(2)
+
+
+def chunks(x: Float[array, "B H L E"], size: int) -> Float[array, "B H N T E"]:
+    """Cut into pieces of `size` tokens, each filled up to a power of two. What fills are zeros: tokens that write nothing
+    and let nothing fade.
     """
-    size = a.shape[-1]
-    index = mx.arange(size)
-    inverse, block = mx.broadcast_to(mx.eye(size), a.shape), 1
-    while block < size:
-        inner, outer = index // block, index // (2 * block)
-        beside = (outer[:, None] == outer) & (inner[:, None] != inner)
-        inverse = inverse - inverse @ mx.where(beside, a, 0) @ inverse
-        block *= 2
-    return inverse
+    x = mx.pad(x, [(0, 0), (0, 0), (0, -x.shape[2] % size), (0, 0)])
+    x = x.reshape(*x.shape[:2], -1, size, x.shape[-1])
+    missing = (1 << (size - 1).bit_length()) - size
+    return mx.pad(x, [(0, 0)] * 3 + [(0, missing), (0, 0)]) if missing else x
+
+
+def recomputed(rule: Callable[..., tuple[array, array]]) -> Callable[..., tuple[array, array]]:
+    """A rule whose gradient remembers its inputs alone, and computes the rest again.
+
+    Gradients of a state wait for all the others, and with them the segment before: MLX would begin all segments side by
+    side, and hold what all of them remember at once.
+    """
+    read: Any = mx.custom_function(rule)
+
+    @read.vjp
+    def backwards(inputs: Any, cotangents: Any, outputs: Any) -> tuple[array, ...]:
+        inputs = mx.depends([*inputs], [*cotangents])
+        gradients = mx.vjp(rule, inputs, [*cotangents])[1]
+        gradients[STATE] = mx.depends([gradients[STATE]], gradients[:STATE] + gradients[STATE + 1 :])[0]
+        return tuple(gradients)
+
+    return read
+
+
+STATE = 4
+"""Its place among the inputs of a rule."""

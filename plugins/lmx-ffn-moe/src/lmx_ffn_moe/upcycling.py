@@ -49,7 +49,7 @@ def _upcycled(block: BlockConfig, ffn: object, moe: ComponentSpec) -> BlockConfi
     mixture = registry("ffn").get(moe.name)
     if not (isinstance(mixture, type) and issubclass(mixture, MoE)) or issubclass(mixture, LatentMoE):
         raise ConfigError(f"upcycle makes experts of whole FFNs; {moe.name!r} has none such. Use 'moe'.")
-    if not isinstance(ffn, GatedFFN) or not isinstance(ffn.gate, nn.Linear):
+    if not isinstance(ffn, GatedFFN) or isinstance(ffn.gate, nn.QuantizedLinear):
         raise ConfigError(f"upcycle copies gated FFNs that are not quantised, but ffn = {block.ffn} is none")
     [dense] = filled("ffn", registry("ffn").get(block.ffn.name), block.ffn)
     like = {"activation": dense.activation, "bias": "bias" in ffn.up, "d_ff": block.d_ff}
