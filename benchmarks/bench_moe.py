@@ -136,7 +136,11 @@ def learned(side, seed):
 
 
 def learn(seeds):
-    found = {side: [measured(side, seed) for seed in range(seeds)] for side in LEARNERS}
+    found = {side: [] for side in LEARNERS}
+    for seed in range(seeds):
+        for side, runs in found.items():
+            runs.append(measured(side, seed))
+            print(f"seed {seed}, {side}: {runs[-1]}", file=sys.stderr, flush=True)
     dense = [each["bpb"] for each in found["dense"]]
     for side, runs in found.items():
         bits = [each["bpb"] for each in runs]
