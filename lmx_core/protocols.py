@@ -104,7 +104,7 @@ class FeedForward(Protocol):
     update it is called with the whole report, averaged over the batches of the update, and moves what no gradient moves.
 
     `full_precision`, which any module may have, names parameters of its own that stay in float32 where training computes in
-    half; `discrete = True` says that a small change of its input may make a large one of its output, which the conformance
+    half; `sensitive = True` says that a small change of its input may make a large one of its output, which the conformance
     kit then allows.
 
     `active_parameters() -> {path: number}`, which any module may have, says how many numbers of the parameters below it one

@@ -122,7 +122,7 @@ def gradients_reach_everything(make: Maker) -> None:
 
 def gradients_are_slopes(make: Maker) -> None:
     """Along a random direction through all parameters and the input, the gradient is the slope of the output. For what is
-    `discrete` one of three directions will do: others may cross a step."""
+    `sensitive` one of three directions will do: others may cross a step."""
     subject = Subject(make)
     x = subject.inputs(length=9)
     weights = mx.random.normal(subject(x).shape, key=random_key(3))
@@ -134,16 +134,16 @@ def gradients_are_slopes(make: Maker) -> None:
 
     gradients = mx.grad(value)(point)
     problem = ""
-    for seed in (4, 5, 6) if _jumps(subject.module) else (4,):
+    for seed in (4, 5, 6) if _sensitive(subject.module) else (4,):
         problem = _slope_problem(value, point, gradients, random_key(seed))
         if problem is None:
             return
     raise AssertionError(problem)
 
 
-def _jumps(module: nn.Module) -> bool:
-    """Whether the output is no continuous function of the input, as where experts are chosen."""
-    return any(getattr(each, "discrete", False) for each in module.modules())
+def _sensitive(module: nn.Module) -> bool:
+    """Whether it says of itself that a small change of the input may make a large one of the output."""
+    return any(getattr(each, "sensitive", False) for each in module.modules())
 
 
 def _slope_problem(value: Callable[[Any], array], point: Any, gradients: Any, key: array) -> str | None:
@@ -168,7 +168,7 @@ GROUP = 32
 
 
 def quantised_runs(make: Maker) -> None:
-    """With its linear layers in 8 bits it still runs, and stays near; what is `discrete` at three positions of four. Layers
+    """With its linear layers in 8 bits it still runs, and stays near; what is `sensitive` at three positions of four. Layers
     too narrow for that stay as they are."""
     subject = Subject(make)
     x = subject.inputs()
@@ -176,7 +176,7 @@ def quantised_runs(make: Maker) -> None:
     nn.quantize(subject.module, group_size=GROUP, bits=8, class_predicate=_fills_groups)
     found = subject(x)
     positions = y.shape[0] * y.shape[1]
-    kept = 3 * positions // 4 if _jumps(subject.module) else positions
+    kept = 3 * positions // 4 if _sensitive(subject.module) else positions
     nearest = mx.argsort(mx.abs(found - y).max(axis=-1).flatten())[:kept]
     close(found.flatten(0, 1)[nearest], y.flatten(0, 1)[nearest], 0.1)
 

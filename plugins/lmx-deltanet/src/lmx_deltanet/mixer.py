@@ -43,6 +43,7 @@ class LinearAttention(nn.Module):
     Options: type[LinearAttentionOptions] = LinearAttentionOptions
     takes = frozenset[str]()
     full_precision = frozenset({"A_log", "dt_bias"})
+    sensitive = True  # a norm makes something of an answer that is nearly nothing
     work = 4
     """FLOPs of a token for each number of the state: it is written to, and asked."""
 

@@ -55,7 +55,7 @@ class Router(nn.Module):
     """
 
     full_precision = frozenset({"weight", "bias", "correction"})
-    discrete = True
+    sensitive = True
 
     def __init__(self, width: int, options: RouterOptions) -> None:
         super().__init__()
