@@ -100,7 +100,7 @@ class MoEOptions(RouterOptions):
     """Whether what the shared experts say is multiplied with `sigmoid(shared_gate(x))`, one number a token (Qwen 2)."""
 
     def __attrs_post_init__(self) -> None:
-        super().__attrs_post_init__()
+        RouterOptions.__attrs_post_init__(self)
         if not self.n_shared_experts and (self.shared_gate or self.shared_d_ff):
             raise ConfigError("shared_gate and shared_d_ff are those of shared experts, but n_shared_experts=0")
 
