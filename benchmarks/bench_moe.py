@@ -22,13 +22,20 @@ MODEL = {
         "d_model": 128, "n_heads": 4, "d_ff": 256,
     },
 }  # fmt: skip
-TRAIN = {"max_steps": 600, "batch_size": 16, "seq_len": 128, "learning_rate": 2e-3, "final_eval_bytes": 200_000}
+TRAIN = {
+    "max_steps": 300,
+    "eval_interval": 1000,
+    "batch_size": 16,
+    "seq_len": 128,
+    "learning_rate": 2e-3,
+    "final_eval_bytes": 200_000,
+    "sample_tokens": 0,
+}
 ROUTED = {"name": "moe", "n_experts": 8, "top_k": 2, "d_ff": 128}
 LEARNERS = {
     "dense": "gated",
     "moe, balance loss": ROUTED,
     "moe, bias updates": {**ROUTED, "router": "sigmoid", "correction_bias": True, "balance_loss": 0.0},
-    "moe, unbalanced": {**ROUTED, "balance_loss": 0.0, "z_loss": 0.0},
 }
 """FFNs of the same number of active parameters, routers aside."""
 

@@ -399,3 +399,19 @@ def test_it_is_counted_as_deepseek_v2_lite():
     assert counted.cache_bytes == 1000 * counted.cache_bytes_per_token
     assert counted.flops_attention == 27 * 2 * 16 * (128 + 64 + 128) * 1000
     assert counted.flops_unknown == []
+
+
+@pytest.mark.parametrize("added", [False, True])
+def test_one_token_obeys_a_mask_for_each_head(added):
+    """Of True and False, or of what is added to scores: the last row of what the whole sequence gives."""
+    block, x = (
+        ConfigurableBlock(attrs.evolve(SMALL, attention=spec("mla", **OPTIONS), position="rope")),
+        normal(2, 9, 64),
+    )
+    randomise(block).eval()
+    seen = mx.random.uniform(shape=(2, SMALL.n_heads, 9, 9), key=mx.random.key(5)) < 0.6
+    seen = (seen & mx.tri(9, dtype=mx.bool_)) | (mx.eye(9) > 0)
+    mask = mx.where(seen, 0.0, -1e9) if added else seen
+    cache = block.make_cache()
+    block(x[:, :8], "causal", cache)
+    close(block(x[:, 8:], mask[:, :, 8:], cache)[0], block(x, mask)[0][:, 8:], 1e-4)

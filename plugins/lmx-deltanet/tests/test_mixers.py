@@ -16,6 +16,8 @@ from lmx_core.generation import generate_batch
 from lmx_core.protocols import Cache
 from lmx_core.testing import SMALL, close, conformance, randomise
 from lmx_core.train import main
+from lmx_core.train.config import TrainConfig
+from lmx_core.train.step import Step
 from lmx_deltanet import DeltaNetOptions, GatedDeltaNet, RecurrentCache, fused, mixer, reference
 from lmx_deltanet.convolution import ShortConvolution
 from lmx_deltanet.rule import linear_attention
@@ -358,3 +360,69 @@ def test_it_costs_the_same_after_however_many_tokens(name, work):
         assert counted.cache_bytes_per_token == 0
         assert counted.cache_bytes == counted.cache_bytes_fixed == 2 * (4 * states + 2 * 2 * channels)
         assert counted.flops_attention == 2 * work * states
+
+
+def test_the_epsilon_of_the_norm_is_its_own():
+    x = normal(1, 9, 64) / 100
+    for options, eps in (({}, SMALL.norm_eps), ({"norm_eps": 0.5}, 0.5)):
+        module = deltanet(**options)
+        y = normal(1, 4, 9, 16)
+        mean = mx.square(y).mean(axis=-1, keepdims=True)
+        close(module.normed(y), module.norm.weight * y / mx.sqrt(mean + eps))
+    assert not mx.allclose(deltanet()(x)[0], deltanet(norm_eps=0.5)(x)[0])
+
+
+@mixers
+def test_padding_is_remembered_with_the_state(name):
+    """By marks, and in files: what comes after is placed and read as before."""
+    module, x, more = made(name, **TRY[name][1]), normal(2, 5, 64), normal(2, 3, 64, seed=1)
+    cache, other = module.make_cache(), module.make_cache()
+    cache.pad([2, 0])
+    mark = cache.checkpoint()
+    expected = [module(part, "causal", cache)[0] for part in (x, more)]
+    cache.restore(mark)
+    close(module(x, "causal", cache)[0], expected[0], 0.0)
+    other.state = [mx.array(each) for each in cache.state]
+    assert other.offset.tolist() == cache.offset.tolist() == [3, 5]
+    close(module(more, "causal", other)[0], expected[1], 0.0)
+
+
+@mixers
+def test_what_adds_up_is_float32_in_half_precision(name):
+    """Decays, queries and keys are whole before they meet the state."""
+    module, x = made(name, **TRY[name][0]), normal(1, 4, 64).astype(mx.bfloat16)
+    module.set_dtype(mx.bfloat16)
+    q, k, _ = module.heads(module.qkv_proj(x))
+    decay = module.decay(x)
+    assert {q.dtype, k.dtype} == {mx.float32}
+    assert decay is None or decay.dtype == mx.float32
+    lengths = mx.square(k).sum(axis=-1)
+    if module.beta(x) is not None:
+        close(lengths, mx.ones(lengths.shape), 1e-5)
+
+
+@mixers
+def test_long_sequences_stay_finite_in_float16(name):
+    """The answers of what fades slowly, or not at all, are larger than float16 can hold; they are normed before."""
+    module = made(name, **TRY[name][0])
+    module.set_dtype(mx.float16)
+    x = (20 * mx.abs(normal(1, 3000, 64))).astype(mx.float16)
+    y, _ = module(x, "causal")
+    assert y.dtype == mx.float16
+    assert mx.isfinite(y).all().item()
+
+
+def test_the_pace_of_forgetting_is_trained_in_full_precision(monkeypatch):
+    block = attrs.evolve(SMALL, attention="gated_deltanet", position="none")
+    net = randomise(LanguageModel(ModelConfig(block=block, vocab_size=50, n_layers=1))).train()
+    config, seen = TrainConfig(dtype="bfloat16", compile=False), []
+    fading = mixer.fading
+
+    def spied(step, bias, rate):
+        seen.append((step.dtype, bias.dtype, rate.dtype))
+        return fading(step, bias, rate)
+
+    monkeypatch.setattr(mixer, "fading", spied)
+    tokens = mx.zeros((1, 8), mx.int32)
+    Step(net, build("optimizer", config.optimizer, config), config)([(tokens, tokens)], 1e-3)
+    assert {*seen} == {(mx.bfloat16, mx.float32, mx.float32)}

@@ -328,7 +328,7 @@ def test_half_precision_stays_near(tokens):
     [
         ({"n_experts": 6, "n_groups": 4}, "n_experts=6 is not a multiple of n_groups=4"),
         ({"n_experts": 8, "n_groups": 2, "top_groups": 3}, "top_groups=3 chooses more than there are: n_groups=2"),
-        ({"n_experts": 8, "n_groups": 4, "top_k": 3}, "top_k=3 chooses more than there are: experts in top_groups=2"),
+        ({"n_experts": 8, "n_groups": 4, "top_k": 3}, "top_k=3 chooses more than there are: 1 groups of 2"),
         ({"n_experts": 4, "n_groups": 4, "top_k": 1, "group_score": "top2"}, "n_groups=4 leaves one"),
         ({"router": "sparsemixer", "top_k": 3}, "it takes top_k = 2"),
         ({"router": "topk_softmax", "renormalise": False}, 'renormalise = false needs "softmax"'),

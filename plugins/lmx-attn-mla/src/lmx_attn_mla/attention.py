@@ -182,9 +182,11 @@ def attend_once(
     view = mask if isinstance(mask, View) else View(mask=mask, length=1, columns=latent.shape[2])
     begin, last = view.span(0, 1)
     latent, k_rope, allowed = latent[:, :, begin:last], k_rope[:, :, begin:last], view.allowed(0, 1)
+    by_position = scale * q_rope.swapaxes(1, 2) @ k_rope.swapaxes(-1, -2)  # (B, 1, H, S)
     if isinstance(allowed, str):  # the last token sees all before it
         allowed = None
     elif allowed is not None and allowed.ndim > 2:
         allowed = allowed.swapaxes(-3, -2)
-    by_position = scale * q_rope.swapaxes(1, 2) @ k_rope.swapaxes(-1, -2)  # (B, 1, H, S)
+    if allowed is not None and allowed.dtype != mx.bool_:  # added to scores, as MLX's own attention takes it too
+        allowed, by_position = None, by_position + allowed
     return attend(q.swapaxes(1, 2), latent, latent, scale, allowed, by_position).swapaxes(1, 2)

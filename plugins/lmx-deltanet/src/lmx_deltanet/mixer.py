@@ -87,7 +87,7 @@ class LinearAttention(nn.Module):
             y, state = linear_attention(q, k, v, decay, beta, state)
         if cache is not None:
             cache.update(x.shape[1], *tail, state)
-        return self.out_proj(join_heads(self.gated(self.norm(y.astype(x.dtype)), x))), cache
+        return self.out_proj(join_heads(self.gated(self.normed(y).astype(x.dtype), x))), cache
 
     def heads(
         self, qkv: Float[array, "B L C"]
@@ -113,8 +113,12 @@ class LinearAttention(nn.Module):
         """How far what a key recalls moves towards its value; None where values are added to what is there."""
         return None
 
+    def normed(self, y: Float[array, "B H L E"]) -> Float[array, "B H L E"]:
+        """What the state answered, in float32: where nothing fades it grows beyond what float16 can hold."""
+        return mx.fast.rms_norm(y, self.norm.weight.astype(mx.float32), self.norm.eps)
+
     def gated(self, y: Float[array, "B H L E"], x: Float[array, "B L D"]) -> Float[array, "B H L E"]:
-        """What the state answered, as it goes out."""
+        """What was answered, as it goes out."""
         return y
 
     def mixing_flops(self, context: int) -> int:

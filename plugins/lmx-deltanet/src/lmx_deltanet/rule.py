@@ -12,8 +12,10 @@ from lmx_deltanet.triangle import Products, across, below, lower, unit_lower_inv
 
 CHUNK = 64
 """Tokens that are computed at once: matrices of this size within, a loop over chunks between."""
-SEGMENT = 4
-"""Chunks after which the state is kept for the gradient, which computes what lies between anew."""
+SEGMENT, SEGMENTS = 4, 8
+"""The gradient keeps the state after so many chunks, and after so many times as many tokens again and again, and computes
+what lies between anew."""
+Rule = Callable[..., tuple[array, array]]
 
 
 def linear_attention(
@@ -41,11 +43,20 @@ def linear_attention(
     length = q.shape[2]
     if length == 1:
         return step(q, k, v, decay, state, *given)
-    read = recomputed(functools.partial(chunked, size=min(size, length)))
-    borders = list(range(SEGMENT * size, length, SEGMENT * size))
+    read, span = recomputed(functools.partial(chunked, size=min(size, length))), SEGMENT * size
+    while span < length:
+        read, span = recomputed(functools.partial(in_segments, rule=read, span=span)), SEGMENTS * span
+    return read(q, k, v, decay, state, *given)
+
+
+def in_segments(
+    q: array, k: array, v: array, decay: array, state: array, *beta: array, rule: Rule, span: int
+) -> tuple[array, array]:
+    """A rule for `span` tokens at a time."""
+    borders = list(range(span, q.shape[2], span))
     outputs: list[array] = []
-    for segment in zip(*(mx.split(part, borders, axis=2) for part in (q, k, v, decay, *given)), strict=True):
-        y, state = read(*segment[:STATE], state, *segment[STATE:])
+    for segment in zip(*(mx.split(part, borders, axis=2) for part in (q, k, v, decay, *beta)), strict=True):
+        y, state = rule(*segment[:STATE], state, *segment[STATE:])
         outputs.append(y)
     return mx.concatenate(outputs, axis=2), state
 
@@ -132,7 +143,7 @@ def chunks(x: Float[array, "B H L E"], size: int) -> Float[array, "B H N T E"]:
     return mx.pad(x, [(0, 0)] * 3 + [(0, missing), (0, 0)]) if missing else x
 
 
-def recomputed(rule: Callable[..., tuple[array, array]]) -> Callable[..., tuple[array, array]]:
+def recomputed(rule: Rule) -> Rule:
     """A rule whose gradient remembers its inputs alone, and computes the rest again.
 
     Gradients of a state wait for all the others, and with them the segment before: MLX would begin all segments side by

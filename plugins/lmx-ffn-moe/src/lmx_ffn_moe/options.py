@@ -64,8 +64,8 @@ class RouterOptions:
                 f'group_score="top2" sums two experts of a group, but n_groups={self.n_groups} leaves one'
             )
         if self.top_k > (available := per_group * self.top_groups):
-            of = "n_experts" if self.n_groups == 1 else "experts in top_groups"
-            raise ConfigError(f"top_k={self.top_k} chooses more than there are: {of}={available}")
+            of = f"n_experts={available}" if self.n_groups == 1 else f"{self.top_groups} groups of {per_group}"
+            raise ConfigError(f"top_k={self.top_k} chooses more than there are: {of}")
         other = self.top_k != 2 or self.n_groups > 1 or self.correction_bias or self.renormalise
         if self.router == "sparsemixer" and other:
             raise ConfigError(

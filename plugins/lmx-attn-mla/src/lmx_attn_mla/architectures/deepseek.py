@@ -1,6 +1,6 @@
 """DeepSeek-V2."""
 
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 
@@ -45,12 +45,12 @@ def deepseek_config(
     top_k: int = 6,
     expert_d_ff: int = 1536,
     n_shared_experts: int = 2,
-    router: str = "softmax",
+    router: Literal["softmax", "topk_softmax", "sigmoid"] = "softmax",
     renormalise: bool = False,
     routed_scaling: float = 16.0,
     n_groups: int = 8,
     top_groups: int = 3,
-    group_score: str = "max",
+    group_score: Literal["max", "top2"] = "max",
     correction_bias: bool = False,
     **llama: Any,
 ) -> ModelConfig:
