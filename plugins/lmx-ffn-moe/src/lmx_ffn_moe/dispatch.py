@@ -11,7 +11,7 @@ from lmx_core.shapes import Float, Int
 
 FEW = 32
 """Choices up to which sorting them costs more than it saves."""
-LARGEST = 16
+LARGEST = 8
 """Rows of a group on a CPU, where a matrix product of several rows is far faster than so many of one row."""
 
 
