@@ -46,4 +46,4 @@ class AdamW(optim.Adam):
         # A norm's gain has one axis, a bias too, or one for each of many experts; to pull it to zero is not to regularise it.
         if weight.ndim < 2 or path.rpartition(".")[2] == "bias":
             return weight
-        return weight * (1 - self.learning_rate * self.weight_decay)
+        return weight * (1 - self.learning_rate * self.weight_decay).astype(weight.dtype)

@@ -96,34 +96,28 @@ def keeps_the_rate_it_was_traced_with(optimizer):
     return Faulty
 
 
-@update("decays_weights_alone", says="takes 0 of a matrix, not 0.001")
-def never_decays(self, step, gradient, parameter, state):
-    return optim.Adam.apply_single(self, gradient, parameter, state)
+def fading(name, says, share):
+    """Note an AdamW that takes another share of a weight."""
+
+    def apply(optimizer):
+        class Faulty(optimizer):
+            def _faded(self, path, weight):
+                return weight * (1 - share(self, weight))
+
+        return Faulty
+
+    apply.__name__ = name
+    fault("optimizer", "adamw", "decays_weights_alone", says=says)(apply)
 
 
-@update("decays_weights_alone", says="moves what has one axis")
-def decays_everything(self, step, gradient, parameter, state):
-    return optim.AdamW.apply_single(self, gradient, parameter, state)
-
-
-def decaying(share):
-    """Adam, and a share of a matrix that is taken away."""
-
-    def apply_single(self, step, gradient, parameter, state):
-        taken = share(self) * parameter if parameter.ndim > 1 else 0
-        return optim.Adam.apply_single(self, gradient, parameter, state) - taken
-
-    return apply_single
-
-
+fading("never_decays", "takes 0 of a matrix, not 0.001", lambda self, weight: 0)
+fading("decays_everything", "moves what has one axis", lambda self, weight: self.learning_rate * self.weight_decay)
 for wrong, share in {
     "grows_weights": lambda self: -self.learning_rate * self.weight_decay,
     "decays_whatever_the_rate": lambda self: 0.01 * self.weight_decay,
     "decays_by_half": lambda self: 0.5 * self.learning_rate * self.weight_decay,
 }.items():
-    change = decaying(share)
-    change.__name__ = wrong
-    update("decays_weights_alone", says="of a matrix, not")(change)
+    fading(wrong, "of a matrix, not", lambda self, weight, share=share: share(self) if weight.ndim > 1 else 0)
 
 
 # Schedules --------------------------------------------------------------------------------------------------------------
