@@ -7,9 +7,9 @@ from mlx import nn
 from mlx.core import array
 
 from lmx_core.components.attention import AttentionBase
-from lmx_core.components.caches import TokenCount
 from lmx_core.components.masks import Mask
 from lmx_core.components.positions import provided
+from lmx_core.components.rows import TokenCount
 from lmx_core.config import BlockConfig, ComponentSpec
 from lmx_core.construct import build
 from lmx_core.errors import ConfigError

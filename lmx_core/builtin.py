@@ -36,7 +36,7 @@ BUILTIN = {
     "cache.rotating": "lmx_core.components.cache_kinds:RotatingCache",
     "cache.chunked": "lmx_core.components.cache_kinds:ChunkedCache",
     "cache.quantised": "lmx_core.components.cache_kinds:QuantisedCache",
-    "cache.tokens": "lmx_core.components.caches:TokenCount",
+    "cache.tokens": "lmx_core.components.rows:TokenCount",
     "config.apertus": "lmx_core.architectures.apertus:apertus_config",
     "config.bloom": "lmx_core.architectures.bloom:bloom_config",
     "config.cohere": "lmx_core.architectures.cohere:cohere_config",

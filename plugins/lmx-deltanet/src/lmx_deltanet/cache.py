@@ -6,8 +6,8 @@ from typing import Any
 import mlx.core as mx
 from mlx.core import array
 
-from lmx_core.components.caches import Padded
 from lmx_core.components.masks import ALL, Scope
+from lmx_core.components.rows import Padded
 from lmx_core.shapes import Bool
 
 
