@@ -12,6 +12,7 @@ from lmx_core.errors import CheckpointError, report
 from lmx_core.files import atomically
 from lmx_core.freeze import Record, check_installed, migrated, read_records, records, requirements_of
 from lmx_core.model import LanguageModel, flat_parameters
+from lmx_core.quantised import take_packing
 from lmx_core.serialize import plain, structure
 
 WEIGHTS, CONFIG, CHECKPOINTS = "model.safetensors", "config.json", "checkpoints"
@@ -92,11 +93,15 @@ def needs_of(file: Path) -> list[Record]:
 
 
 def load_weights(model: LanguageModel, file: Path) -> None:
-    """Fill the model's parameters from a file that has exactly these; `CheckpointError` says what does not fit."""
+    """Fill the model's parameters from a file that has exactly these; `CheckpointError` says what does not fit.
+
+    Modules whose weights are packed in the file become packed ones.
+    """
     try:
         weights: dict[str, mx.array] = mx.load(str(file))  # pyright: ignore[reportAssignmentType]
     except (RuntimeError, OSError, ValueError) as error:
         raise CheckpointError(f"{file} cannot be read: {error}") from None
+    weights = take_packing(model, weights)
     expected = flat_parameters(model)
     problems = [(name, "is missing") for name in expected.keys() - weights.keys()]
     problems += [(name, "is not part of this model") for name in weights.keys() - expected.keys()]

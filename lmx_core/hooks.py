@@ -17,6 +17,7 @@ from lmx_core.plugins import Distribution
 
 if TYPE_CHECKING:
     from lmx_core.model import LanguageModel
+    from lmx_core.opening import Opened
     from lmx_core.train.trainer import Trainer
 
 SUFFIX = ".hooks"
@@ -46,6 +47,11 @@ def missing(kind: str, name: str) -> str | None:
     return min(_call("lmx_missing", _text, kind=kind, name=name), default=None)
 
 
+def openers(place: str) -> "list[Callable[[], Opened]]":
+    """Who reads the model of this place, by name of the distribution."""
+    return _call("lmx_opener", _function, place=place)
+
+
 def report_header() -> list[str]:
     """The lines that distributions want to have said at the top."""
     return [line for lines in _call("lmx_report_header", _lines) for line in lines]
@@ -59,6 +65,12 @@ def problems() -> list[Problem]:
 def forget() -> None:
     global _hooks
     _hooks = None
+
+
+def _function(answer: Any) -> Callable[[], Any]:
+    if not callable(answer):
+        raise TypeError(f"expected a function or None as its answer, got {type(answer).__name__}")
+    return answer
 
 
 def _text(answer: Any) -> str:

@@ -4,13 +4,14 @@ Chosen by a name in a config: a component. Everyone reacts: a hook. None is call
 """
 # pyright: reportReturnType=false
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pluggy
 
 if TYPE_CHECKING:
     from lmx_core.model import LanguageModel
+    from lmx_core.opening import Opened
     from lmx_core.train.trainer import Trainer
 
 PROJECT = "lmx"
@@ -41,6 +42,14 @@ def lmx_train_end(trainer: "Trainer", summary: dict[str, Any]) -> None:
 @hookspec
 def lmx_missing(kind: str, name: str) -> str | None:
     """The distribution that would provide a component which nobody here offers, or None."""
+
+
+@hookspec
+def lmx_opener(place: str) -> "Callable[[], Opened] | None":
+    """How to read a model that lmx did not write, a folder or a name of any kind, or None where it is not this one's.
+
+    Reading it happens in the call of what is returned, whose errors the user sees. The first distribution by name decides.
+    """
 
 
 @hookspec

@@ -2,7 +2,6 @@
 
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from math import prod
 from typing import Any
 
 import mlx.core as mx
@@ -10,7 +9,7 @@ from mlx import nn
 from mlx.core import array
 from mlx.utils import tree_flatten
 
-from lmx_core import hooks
+from lmx_core import hooks, quantised
 from lmx_core.block import ConfigurableBlock
 from lmx_core.components.embedding import Embedding
 from lmx_core.components.masks import CAUSAL, Mask, padded
@@ -195,8 +194,8 @@ class LanguageModel(nn.Module):
         return wanted if limit is None else max(min(wanted, limit + 1 - prompt), 1)
 
     def count_parameters(self) -> int:
-        """Numbers that are trained or loaded; tied ones count once."""
-        return sum(prod(shape) for shape in parameter_shapes(self).values())
+        """Numbers that are trained or loaded; tied ones count once, packed ones as what they stand for."""
+        return quantised.count(self)
 
 
 @contextmanager

@@ -160,6 +160,11 @@ class Tokenizer(Protocol):
     """Text to token ids and back.
 
     A str stands for bytes as `bytes.decode("utf-8", "surrogateescape")` reads them, so that any file comes back exactly.
+
+    `lmx generate` uses what else it has of these: `eos_tokens`, the ids before which generation ends; `special_tokens`, the
+    ids that are not printed; `encode_prompt(text)`, the tokens of a text that a model continues, with those that begin every
+    text; `apply_chat_template(messages)`, the tokens of a conversation that the model answers, `messages` being tables with
+    a `role` and a `content`.
     """
 
     vocab_size: int

@@ -64,9 +64,10 @@ def _problems(file: Path) -> Sequence[tuple[str, str]]:
     from lmx_core.serialize import read_file
     from lmx_core.train.config import run_config
     from lmx_core.train.rules import problems
+    from lmx_core.train.start import begun
 
     try:
-        table = read_file(file)
+        table, _ = begun(read_file(file))
         return problems(run_config(table, str(file)), vocabulary_stated=states_vocabulary(table))
     except ReportError as error:
         return error.problems

@@ -1,11 +1,16 @@
 """`lmx generate`"""
 
+from typing import Any
+
 import click
+
+from lmx_core.errors import CheckpointError, ConfigError
 
 
 @click.command()
-@click.argument("model", metavar="RUN")
-@click.option("--prompt", required=True, help="What the model continues.")
+@click.argument("model")
+@click.option("--prompt", required=True, help="What the model continues, or with --chat what it answers.")
+@click.option("--chat", is_flag=True, help="Put the prompt to the model as its tokenizer's chat template writes it.")
 @click.option("--max-tokens", type=click.IntRange(min=1), help="200, or what fits the model, unless given.")
 @click.option(
     "--temp", default=0.8, show_default=True, type=click.FloatRange(min=0), help="0 takes the likeliest token."
@@ -22,6 +27,7 @@ import click
 def generate(
     model: str,
     prompt: str,
+    chat: bool,
     max_tokens: int | None,
     temp: float,
     top_k: int | None,
@@ -30,17 +36,21 @@ def generate(
     repetition_penalty: float | None,
     seed: int | None,
 ) -> None:
-    """Continue a prompt with the model of a run directory or of a saved model."""
-    from lmx_core.checkpoint import load_model, model_directory
-    from lmx_core.data.tokenizers import load_tokenizer, stream_text
+    """Continue a prompt with the model of a run directory, of a saved model, or of what a plugin opens."""
+    from lmx_core.data.tokenizers import stream_text
     from lmx_core.generation import stream_generate
+    from lmx_core.opening import open_model
 
-    tokenizer = load_tokenizer(model_directory(model) / "tokenizer.json")
-    loaded, tokens = load_model(model), tokenizer.encode(prompt)
+    opened = open_model(model)
+    tokenizer = opened.tokenizer
+    if tokenizer is None:
+        raise CheckpointError(f"{model} has no tokenizer, so that no prompt can be read. Put one beside the model.")
+    tokens = _tokens(tokenizer, prompt, chat)
     drawn = stream_generate(
-        loaded,
+        opened.model,
         tokens,
-        max_tokens=max_tokens or loaded.room_after(len(tokens), 200),
+        max_tokens=max_tokens or opened.model.room_after(len(tokens), 200),
+        stop=getattr(tokenizer, "eos_tokens", ()),
         seed=seed,
         temperature=temp,
         top_k=top_k,
@@ -48,7 +58,18 @@ def generate(
         min_p=min_p,
         repetition_penalty=repetition_penalty,
     )
-    click.echo(prompt, nl=False)
-    for text in stream_text(tokenizer, drawn):
+    if not chat:
+        click.echo(prompt, nl=False)
+    for text in stream_text(tokenizer, drawn, skip=getattr(tokenizer, "special_tokens", ())):
         click.echo(text, nl=False)
     click.echo()
+
+
+def _tokens(tokenizer: Any, prompt: str, chat: bool) -> list[int]:
+    if not chat:
+        return getattr(tokenizer, "encode_prompt", tokenizer.encode)(prompt)
+    if not hasattr(tokenizer, "apply_chat_template"):
+        raise ConfigError(
+            f"{type(tokenizer).__name__} has no chat template. Leave --chat out: the model goes on with the prompt."
+        )
+    return tokenizer.apply_chat_template([{"role": "user", "content": prompt}])

@@ -67,10 +67,11 @@ def run_of(file: Path) -> "tuple[RunConfig, bool]":
     from lmx_core.serialize import read_file
     from lmx_core.train.config import run_config
     from lmx_core.train.rules import known_vocabulary
+    from lmx_core.train.start import begun
 
-    table = read_file(file)
+    table, _ = begun(read_file(file))
     if "model" not in table:
-        raise ConfigError(f"{file} has no [model]")
+        raise ConfigError(f"{file} has neither [model] nor start")
     config = run_config(table, str(file))
     if states_vocabulary(table):
         return config, True

@@ -1,6 +1,7 @@
 """A corpus, read and tokenized."""
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -58,16 +59,17 @@ class Corpus:
         }
 
 
-def read_corpus(config: DataConfig, validation_bytes: int, glimpse_bytes: int) -> Corpus:
-    """Read, fit the tokenizer where it is fitted, and encode. `DataError` where a split is empty."""
+def read_corpus(
+    config: DataConfig, validation_bytes: int, glimpse_bytes: int, tokenizer: Tokenizer | None = None
+) -> Corpus:
+    """Read, fit the tokenizer unless there is one, and encode. `DataError` where a split is empty."""
     dataset = build("dataset", config.dataset)
     text, rest = ("".join(dataset.documents(split)) for split in ("train", "validation"))
     for found, split in ((text, "training"), (rest, "validation")):
         if not found:
             raise DataError(f"the {split} split of dataset {config.dataset} is empty. Give it more files or more text.")
     validation = _beginning(rest, validation_bytes)
-    component = registry("tokenizer").get(config.tokenizer.name)
-    tokenizer = component.fit([text, validation], *filled("tokenizer", component, config.tokenizer))
+    tokenizer = tokenizer or _fitted(config.tokenizer, [text, validation])
     train = _tokens(tokenizer, text)
     return Corpus(
         tokenizer=tokenizer,
@@ -76,6 +78,11 @@ def read_corpus(config: DataConfig, validation_bytes: int, glimpse_bytes: int) -
         validation=_held_out(tokenizer, validation),
         glimpse=_held_out(tokenizer, _beginning(validation, glimpse_bytes)),
     )
+
+
+def _fitted(chosen: ComponentSpec, texts: Sequence[str]) -> Tokenizer:
+    component = registry("tokenizer").get(chosen.name)
+    return component.fit(texts, *filled("tokenizer", component, chosen))
 
 
 def _held_out(tokenizer: Tokenizer, text: str) -> HeldOut:

@@ -7,7 +7,7 @@ import itertools
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -250,16 +250,16 @@ def code_points(text: str) -> NDArray[np.uint32]:
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
 
 
-def decode(tokenizer: Tokenizer, tokens: Iterable[int]) -> str:
-    """Readable text: what is no UTF-8 becomes U+FFFD."""
-    return tokenizer.decode_bytes(tokens).decode("utf-8", "replace")
+def decode(tokenizer: Tokenizer, tokens: Iterable[int], skip: Container[int] = ()) -> str:
+    """Readable text: what is no UTF-8 becomes U+FFFD. The tokens of `skip` are left out."""
+    return tokenizer.decode_bytes(token for token in tokens if token not in skip).decode("utf-8", "replace")
 
 
-def stream_text(tokenizer: Tokenizer, tokens: Iterable[int]) -> Iterator[str]:
+def stream_text(tokenizer: Tokenizer, tokens: Iterable[int], skip: Container[int] = ()) -> Iterator[str]:
     """The text of `decode` in pieces, as soon as each token completes a character."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     for token in tokens:
-        if text := decoder.decode(tokenizer.decode_bytes([token])):
+        if token not in skip and (text := decoder.decode(tokenizer.decode_bytes([token]))):
             yield text
     if rest := decoder.decode(b"", final=True):
         yield rest
@@ -288,6 +288,11 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
         raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _damaged(path, error) from None
+
+
+def name_of(path: Path) -> str:
+    """What the tokenizer of such a file is registered as."""
+    return _read(path)["name"]
 
 
 def _read(path: Path) -> dict[str, Any]:

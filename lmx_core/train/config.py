@@ -77,6 +77,10 @@ def _installed(instance: object, attribute: Field, value: tuple[str, ...]) -> No
 class RunConfig:
     """A training run: `[model]`, `[data]`, `[train]`."""
 
+    start: str | None = None
+    """A model whose weights training starts from, in place of `[model]`: a run, a saved model, or what an installed plugin
+    opens. Unless `data.tokenizer` is given, its tokenizer is used, too."""
+
     prefer: tuple[str, ...] = attrs.field(default=(), converter=as_tuple, validator=_installed)
     """Distributions: a name that several offer means the component of the first of these that offers it."""
     model: ModelConfig

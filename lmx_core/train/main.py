@@ -9,20 +9,23 @@ import attrs
 import mlx.core as mx
 
 from lmx_core.data.corpus import Corpus, read_corpus
-from lmx_core.data.tokenizers import decode
+from lmx_core.checkpoint import TOKENIZER
+from lmx_core.data.tokenizers import decode, load_tokenizer
 from lmx_core.errors import ConfigError
 from lmx_core.files import write_text
 from lmx_core.generation import generate
 from lmx_core.model import LanguageModel
 from lmx_core.overrides import overridden
+from lmx_core.protocols import Tokenizer
 from lmx_core.serialize import plain, read_file
 from lmx_core.train import run as runs
 from lmx_core.train.config import RunConfig, run_config
 from lmx_core.train.plot import plot_run
+from lmx_core.train.start import begun
 from lmx_core.train.rules import vocabulary_problem
 from lmx_core.train.trainer import Callback, Trainer
 
-FIXED = ("model", "data", "train.seed", "train.seq_len")
+FIXED = ("start", "model", "data", "train.seed", "train.seq_len")
 """What a resumed run keeps."""
 
 
@@ -31,11 +34,11 @@ class Job:
 
     path: Path
 
-    def __init__(self, config: RunConfig, corpus: Corpus) -> None:
+    def __init__(self, config: RunConfig, corpus: Corpus, model: LanguageModel | None = None) -> None:
         self.config, self.corpus = config, corpus
         mx.random.seed(config.train.seed)
         self.prompt = self._prompt()
-        self.trainer = Trainer(LanguageModel(config.model), corpus, config.train)
+        self.trainer = Trainer(model or LanguageModel(config.model), corpus, config.train)
 
     def keep_in(self, path: Path) -> None:
         """Keep the run in a directory that exists."""
@@ -73,13 +76,14 @@ class Job:
 def started(file: Path, assignments: Sequence[str], run_dir: Path | None, force: bool) -> Job:
     """A new run of a config file. Nothing is written before all of it fits together."""
     table, origins = overridden(read_file(file), assignments)
+    table, beginning = begun(table)
     config = run_config(table, ", ".join([str(file), *origins]))
     path = run_dir or Path("runs", file.stem)
     if run_dir or force:
         _must_be_free(path, file, force)
-    corpus = corpus_of(config)
+    corpus = corpus_of(config, beginning.tokenizer if beginning else None)
     model = _with_vocabulary(config, corpus, stated="vocab_size" in table["model"])
-    job = Job(attrs.evolve(config, model=model), corpus)
+    job = Job(attrs.evolve(config, model=model), corpus, beginning.model if beginning else None)
     job.keep_in(runs.claim(path, another=run_dir is None and not force, replace=force))
     return job
 
@@ -91,7 +95,8 @@ def resumed(path: Path, assignments: Sequence[str]) -> Job:
     config = run_config(table, ", ".join([str(path), *origins]))
     if changed := [key for key in FIXED if _at(plain(before), key) != _at(plain(config), key)]:
         raise ConfigError(f"{' and '.join(changed)} cannot change when a run is resumed; start a new run")
-    job = Job(config, corpus_of(config))
+    saved = load_tokenizer(runs.checkpoints(path)[-1] / TOKENIZER) if config.start is not None else None
+    job = Job(config, corpus_of(config, saved))
     runs.restore(job.trainer, path)
     if job.trainer.progress >= 1:
         time = f" --set train.max_seconds={2 * config.train.max_seconds:g}" if config.train.max_seconds else ""
@@ -109,8 +114,8 @@ def _at(table: Any, path: str) -> Any:
     return table
 
 
-def corpus_of(config: RunConfig) -> Corpus:
-    return read_corpus(config.data, config.train.final_eval_bytes, config.train.eval_bytes)
+def corpus_of(config: RunConfig, tokenizer: Tokenizer | None = None) -> Corpus:
+    return read_corpus(config.data, config.train.final_eval_bytes, config.train.eval_bytes, tokenizer)
 
 
 def _must_be_free(path: Path, file: Path, force: bool) -> None:

@@ -11,6 +11,7 @@ from mlx import optimizers as optim
 from mlx.core import array
 from mlx.utils import tree_map, tree_map_with_path
 
+from lmx_core import quantised
 from lmx_core.objective import auxiliary_loss, next_token_loss, settle
 from lmx_core.train.config import TrainConfig
 
@@ -53,6 +54,7 @@ class Step:
         }
         model.recompute_every = config.recompute_every
         self.thrifty = config.recompute_every > 0
+        quantised.check_frozen(model)
         optimizer.init(model.trainable_parameters())
         self._gradients: Callable[..., Any] = self._gradients_of
         self._update: Callable[..., array] = self._update_with

@@ -1,0 +1,54 @@
+"""A model by where it is: a folder that lmx wrote, or whatever an installed distribution reads."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from lmx_core import hooks
+from lmx_core.checkpoint import CONFIG, TOKENIZER, load_model, model_directory
+from lmx_core.config import ComponentSpec, spec
+from lmx_core.data.tokenizers import load_tokenizer, name_of
+from lmx_core.errors import CheckpointError
+from lmx_core.model import LanguageModel
+
+
+@attrs.frozen(kw_only=True)
+class Opened:
+    """A model that is read."""
+
+    model: LanguageModel
+    tokenizer: Any = None
+    """Of kind `tokenizer`; None where the model has none."""
+    named: ComponentSpec | None = None
+    """The tokenizer as a config names it."""
+
+
+def open_model(place: str) -> Opened:
+    """The model of a run, of a folder that `save_model` wrote, or of what a plugin opens (`lmx_opener`).
+
+    `CheckpointError` where nobody reads it.
+    """
+    if is_ours(place):
+        return _ours(model_directory(place))
+    openers = hooks.openers(place)
+    if not openers:
+        raise CheckpointError(f"{place} is no model of lmx. To read models of Hugging Face: pip install lmx-hf")
+    return openers[0]()
+
+
+def is_ours(place: str) -> bool:
+    """Whether it is a folder, and lmx's; one that holds nothing or is damaged is lmx's, which says what is wrong with it."""
+    try:
+        text = (model_directory(place) / CONFIG).read_text(encoding="utf-8")
+        return "model_type" not in json.loads(text)
+    except (CheckpointError, OSError, ValueError, TypeError, RecursionError):
+        return Path(place).is_dir()
+
+
+def _ours(directory: Path) -> Opened:
+    file = directory / TOKENIZER
+    if not file.is_file():
+        return Opened(model=load_model(directory))
+    return Opened(model=load_model(directory), tokenizer=load_tokenizer(file), named=spec(name_of(file)))

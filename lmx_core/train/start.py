@@ -1,0 +1,40 @@
+"""A run that starts from the weights of a model."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+import mlx.core as mx
+from mlx.utils import tree_map
+
+from lmx_core.errors import ConfigError
+from lmx_core.opening import Opened, open_model
+from lmx_core.serialize import plain
+
+
+def begun(table: Mapping[str, Any]) -> tuple[Mapping[str, Any], Opened | None]:
+    """The table of a run with the model, and unless it names another the tokenizer, that `start` opens; and these.
+
+    A table without `start` is returned as it is.
+    """
+    place = table.get("start")
+    if not isinstance(place, str):
+        return table, None  # whatever else it is, the config's own reader says so
+    if "model" in table:
+        raise ConfigError(f"start={place!r} brings its model: leave [model] out, or start from nothing.")
+    opened = open_model(place)
+    opened.model.update(tree_map(_in_full, opened.model.parameters()))
+    opened.model.train()
+    data = table.get("data", {})
+    if isinstance(data, Mapping) and "tokenizer" in data:
+        opened = attrs.evolve(opened, tokenizer=None, named=None)
+    elif opened.named is None:
+        raise ConfigError(f"the model of start={place!r} has no tokenizer. Name one: data.tokenizer.")
+    else:
+        data = {**data, "tokenizer": plain(opened.named)}
+    return {**table, "model": plain(opened.model.config), "data": data}, opened
+
+
+def _in_full(weight: mx.array) -> mx.array:
+    """Trained in float32; half precision is a matter of each step."""
+    return weight.astype(mx.float32) if mx.issubdtype(weight.dtype, mx.floating) else weight

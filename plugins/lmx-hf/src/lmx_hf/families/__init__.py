@@ -1,0 +1,1 @@
+"""Families of checkpoints, kin by kin. Each is a component `loader.<model_type>`."""

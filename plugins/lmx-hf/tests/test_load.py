@@ -1,0 +1,344 @@
+"""What `load_from_hf` reads, what it refuses, and what it says then."""
+
+import json
+import pickle
+import re
+
+import mlx.core as mx
+import pytest
+
+from lmx_core import LanguageModel, ModelConfig, make_config, spec
+from lmx_core.errors import CheckpointError, ConfigError, LmxError
+from lmx_core.model import flat_parameters
+from lmx_core.quantised import Packing, packed_modules
+from lmx_core.registry import registry
+from lmx_core.testing import randomise
+from lmx_hf import Family, Rule, config_from_hf, export, load_from_hf
+from lmx_hf.export import fitting
+from lmx_hf.families import llama
+
+TOKENS = mx.array([[3, 1, 4, 1, 5, 9, 2, 6]])
+LLAMA = {
+    "model_type": "llama",
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "num_hidden_layers": 3,
+    "intermediate_size": 48,
+    "max_position_embeddings": 64,
+    "tie_word_embeddings": False,
+}
+
+
+@pytest.fixture
+def model():
+    return randomise(LanguageModel(config_from_hf(LLAMA)))
+
+
+@pytest.fixture
+def folder(model, tmp_path):
+    """A llama as one downloads it."""
+    export(model, tmp_path / "llama")
+    return tmp_path / "llama"
+
+
+def changed(folder, change):
+    """The folder with other tensors."""
+    file = folder / "model.safetensors"
+    tensors = dict(mx.load(str(file)))
+    mx.eval(tensors)
+    change(tensors)
+    mx.save_safetensors(str(file), tensors)
+    return folder
+
+
+def configured(folder, **keys):
+    """The folder with other keys in its config; those that are None are taken out."""
+    file = folder / "config.json"
+    data = {**json.loads(file.read_text()), **keys}
+    file.write_text(json.dumps({key: value for key, value in data.items() if value is not None}))
+    return folder
+
+
+def same(one, other):
+    ours, theirs = flat_parameters(one), flat_parameters(other)
+    return ours.keys() == theirs.keys() and all(mx.array_equal(ours[name], theirs[name]).item() for name in ours)
+
+
+def test_a_folder_without_a_tokenizer_has_none(folder, model):
+    again, tokenizer = load_from_hf(folder)
+    assert tokenizer is None
+    assert same(again, model)
+    assert not again.training
+
+
+def test_shards_may_lie_anywhere(model, tmp_path):
+    """Tensors of one layer in different files, in no order, under names that only the index tells."""
+    export(model, tmp_path / "one", shard_size=2**30)
+    tensors = list(mx.load(str(tmp_path / "one/model.safetensors")).items())
+    places = {}
+    (tmp_path / "many").mkdir()
+    for i in range(3):
+        part = dict(tensors[i::3][::-1])
+        mx.save_safetensors(str(tmp_path / f"many/part{i}.safetensors"), part)
+        places |= dict.fromkeys(part, f"part{i}.safetensors")
+    (tmp_path / "many/config.json").write_text((tmp_path / "one/config.json").read_text())
+    (tmp_path / "many/model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    assert same(load_from_hf(tmp_path / "many")[0], model)
+
+
+def test_an_exported_model_of_several_files_is_read_again(model, tmp_path):
+    export(model, tmp_path / "many", shard_size=10_000)
+    files = sorted(tmp_path.glob("many/*.safetensors"))
+    assert len(files) > 3
+    assert all(file.stat().st_size < 20_000 for file in files)
+    index = json.loads((tmp_path / "many/model.safetensors.index.json").read_text())
+    assert index["metadata"]["total_size"] == sum(weight.nbytes for weight in flat_parameters(model).values())
+    assert same(load_from_hf(tmp_path / "many")[0], model)
+
+
+@pytest.mark.parametrize("stored", ["float32", "float16", "bfloat16"])
+def test_the_precision_is_the_checkpoints_unless_given(model, tmp_path, stored):
+    model.set_dtype(getattr(mx, stored))
+    export(model, tmp_path / "half")
+    assert json.loads((tmp_path / "half/config.json").read_text())["torch_dtype"] == stored
+    assert same(load_from_hf(tmp_path / "half")[0], model)
+    for wanted in ("float32", "float16", "bfloat16"):
+        again, _ = load_from_hf(tmp_path / "half", dtype=wanted)
+        assert {weight.dtype for weight in flat_parameters(again).values()} == {getattr(mx, wanted)}
+
+
+def test_the_tensors_say_whether_the_head_is_tied(folder, model):
+    """Whatever the config says."""
+    configured(folder, tie_word_embeddings=True)
+    assert same(load_from_hf(folder)[0], model)
+    changed(folder, lambda tensors: tensors.pop("lm_head.weight"))
+    configured(folder, tie_word_embeddings=False)
+    assert load_from_hf(folder)[0].config.tie_embeddings
+
+
+def test_what_lies_beside_the_model_is_left_alone(folder, model):
+    changed(
+        folder,
+        lambda tensors: tensors.update(
+            {"model.layers.0.self_attn.rotary_emb.inv_freq": mx.zeros((4,)), "vision_tower.conv.weight": mx.zeros((2, 2))}
+        ),
+    )
+    assert same(load_from_hf(folder)[0], model)
+
+
+def test_the_text_part_of_a_composite_is_read(folder, model):
+    """With any of the prefixes that are found."""
+    for prefix in ("language_model.model.", "model.language_model."):
+        changed(
+            folder,
+            lambda tensors, prefix=prefix: [
+                tensors.update({re.sub(r"^(model\.language_model|language_model\.model|model)\.", prefix, name): tensors.pop(name)})
+                for name in list(tensors)
+                if not name.startswith("lm_head")
+            ],
+        )
+        data = json.loads((folder / "config.json").read_text())
+        whole = {"model_type": "mistral3", "text_config": data.get("text_config", {**data, "sliding_window": None})}
+        whole["text_config"].pop("model_type", None)
+        (folder / "config.json").write_text(json.dumps(whole))
+        again, _ = load_from_hf(folder)
+        assert again.source.model_type == "mistral"
+        assert mx.allclose(again(TOKENS)[0], model(TOKENS)[0]).item()
+
+
+def test_weights_are_packed_as_they_are_read(folder, model):
+    again, _ = load_from_hf(folder, quantize={"bits": 8, "group_size": 32, "rules": {"head": False}})
+    packed = packed_modules(again)
+    assert packed["layers.0.attention.q_proj"] == Packing(8, 32)
+    assert "head" not in packed
+    far = mx.abs(again(TOKENS)[0] - model(TOKENS)[0]).max() / mx.abs(model(TOKENS)[0]).max()
+    assert 0 < far.item() < 0.1
+
+
+def test_everything_that_does_not_fit_is_in_one_list(folder):
+    """By cause, and a line for all layers."""
+
+    def change(tensors):
+        for i in range(3):
+            del tensors[f"model.layers.{i}.mlp.up_proj.weight"]
+        tensors["model.layers.0.self_attn.q_proj.lora"] = mx.zeros((2,))
+        tensors["model.norm.weight"] = mx.zeros((31,))
+
+    with pytest.raises(CheckpointError) as refused:
+        load_from_hf(changed(folder, change))
+    said = str(refused.value).splitlines()
+    assert said[0].endswith("are not those that its config.json asks for:")
+    assert said[1:-1] == [
+        "  missing (3):",
+        "    layers.N.ffn.up.weight (3 of them)",
+        "  unexpected (1):",
+        "    layers.0.self_attn.q_proj.lora",
+        "  of another shape (1):",
+        "    norm.weight (31,), the config asks for (32,)",
+    ]
+
+
+def test_a_fused_tensor_of_the_wrong_size_is_named(tmp_path):
+    model = randomise(LanguageModel(make_config("phi3", size="tiny")))
+    export(model, tmp_path / "phi", family="phi3")
+    changed(tmp_path / "phi", lambda tensors: tensors.update({"model.layers.0.self_attn.qkv_proj.weight": mx.zeros((7, 64))}))
+    with pytest.raises(CheckpointError, match=r"of another shape \(3\)[^$]*qkv_proj.weight \(7, 64\): has 7 rows"):
+        load_from_hf(tmp_path / "phi")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda folder: (folder / "config.json").unlink(), "cannot read .*config.json: No such file"),
+        (lambda folder: (folder / "config.json").write_text('{"model_type": '), "config.json is damaged"),
+        (lambda folder: (folder / "config.json").write_text("[]"), "config.json is damaged"),
+        (lambda folder: (folder / "config.json").write_text("{}"), "has no model_type"),
+        (lambda folder: configured(folder, model_type="lama"), "model_type 'lama'.*Did you mean 'llama'"),
+        (
+            lambda folder: configured(folder, model_type="mystery", auto_map={"AutoModelForCausalLM": "modeling.Model"}),
+            "'mystery'.*code of its own, which lmx does not run",
+        ),
+        (lambda folder: configured(folder, hidden_act="tanh"), "hidden_act is 'tanh'"),
+        (lambda folder: configured(folder, rope_scaling={"type": "spiral", "factor": 2.0}), "scaled by 'spiral'"),
+        (lambda folder: configured(folder, num_attention_heads=5), "n_heads=5 is not a multiple"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "holds no weights"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"<html>"), "cannot be read"),
+        (lambda folder: cut(folder / "model.safetensors", 100), "its head asks for"),
+        (lambda folder: cut(folder / "model.safetensors", 0), "cannot be read"),
+        (lambda folder: pickled(folder), "pickle.*safe_serialization=True"),
+        (
+            lambda folder: (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "gone.safetensors"}}'),
+            "names gone.safetensors, which is not there",
+        ),
+        (
+            lambda folder: (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "../x.safetensors"}}'),
+            "names files outside its folder",
+        ),
+        (lambda folder: (folder / "model.safetensors.index.json").write_text("{"), "index.json is damaged"),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_read_says_why(folder, spoil, message):
+    spoil(folder)
+    with pytest.raises(LmxError, match=f"(?s){message}"):
+        load_from_hf(folder)
+
+
+def cut(file, less):
+    data = file.read_bytes()
+    file.write_bytes(data[:-less] if less else b"")
+
+
+def pickled(folder):
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Trap()))
+
+
+class Trap:
+    def __reduce__(self):
+        return pytest.fail, ("a pickle was read",)
+
+
+def test_a_dtype_that_is_none_is_refused(folder):
+    with pytest.raises(ConfigError, match="dtype='float64'"):
+        load_from_hf(folder, dtype="float64")
+
+
+def test_anyone_can_add_a_family(folder, model):
+    """One whose `model_type` transformers does not know, with a rule of its own."""
+    mine = llama.family(
+        "acme",
+        "AcmeForCausalLM",
+        llama.llama,
+        llama.llama_keys,
+        [Rule("head_of_acme.{p}", "head.{p}"), *llama.RULES],
+        factory="llama",
+        defaults={"intermediate_size": 48, "rope_parameters": {"rope_theta": 10_000.0}},
+    )
+    assert isinstance(mine, Family)
+    registry("loader").register("acme")(mine)
+    try:
+        configured(folder, model_type="acme", intermediate_size=None)
+        changed(folder, lambda tensors: tensors.update(head_of_acme=tensors.pop("lm_head.weight")) or renamed(tensors))
+        again, _ = load_from_hf(folder)
+        assert same(again, model)
+        export(again, folder.with_name("again"))
+        assert "model.head_of_acme.weight" in mx.load(str(folder.with_name("again") / "model.safetensors"))
+        assert json.loads((folder.with_name("again") / "config.json").read_text())["model_type"] == "acme"
+        assert same(load_from_hf(folder.with_name("again"))[0], model)
+    finally:
+        registry("loader").unregister("acme")
+
+
+def renamed(tensors):
+    tensors["head_of_acme.weight"] = tensors.pop("head_of_acme")
+
+
+def test_a_config_that_leaves_out_defaults_is_completed():
+    """A bare config is LLaMA 7B; `head_dim` and key/value heads are made of other keys."""
+    config = config_from_hf({"model_type": "llama"})
+    assert (config.block.d_model, config.block.n_kv_heads, config.n_layers) == (4096, 32, 32)
+    small = config_from_hf({"model_type": "llama", "hidden_size": 64, "num_attention_heads": 4, "intermediate_size": 96})
+    assert (small.block.head_dim, small.block.n_kv_heads) == (16, 4)
+
+
+@pytest.mark.parametrize("layout", [4, 5])
+def test_both_layouts_of_a_rope_are_read(layout):
+    scaling = {"factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 32}
+    keys = (
+        {"rope_theta": 1234.0, "rope_scaling": {"rope_type": "llama3", **scaling}}
+        if layout == 4
+        else {"rope_parameters": {"rope_type": "llama3", "rope_theta": 1234.0, **scaling}}
+    )
+    config = config_from_hf({**LLAMA, **keys})
+    assert config.block.rope_theta == 1234.0
+    assert config.block.position.options["scaling"]["name"] == "llama3"
+
+
+def test_a_model_is_of_the_family_that_has_least_to_say(model):
+    """A llama is said by many; of them it is a llama."""
+    assert fitting(model)[0].model_type == "llama"
+    windowed = LanguageModel(make_config("mistral", size="tiny"))
+    assert fitting(windowed)[0].model_type == "mistral"
+    assert fitting(LanguageModel(make_config("qwen3", size="tiny")))[0].model_type == "qwen3"
+
+
+def test_a_model_of_no_family_is_for_lmx_alone(tmp_path):
+    block = {"attention": "gqa", "ffn": spec("gated", activation="relu"), "position": "alibi", "d_model": 32, "n_heads": 4}
+    model = LanguageModel(ModelConfig(block=make_block(**block), vocab_size=64, n_layers=2))
+    with pytest.raises(ConfigError, match='no family says this model.*format="lmx"') as refused:
+        export(model, tmp_path / "none")
+    assert len(str(refused.value).splitlines()) == 5
+    assert not (tmp_path / "none").exists()
+    export(model, tmp_path / "own", "lmx")
+    assert {file.name for file in (tmp_path / "own").iterdir()} == {"config.json", "model.safetensors"}
+
+
+def make_block(**fields):
+    from lmx_core import BlockConfig
+
+    return BlockConfig(**fields)
+
+
+def test_an_export_leaves_what_is_there(model, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/notes.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="is there already"):
+        export(model, tmp_path / "mine")
+    assert [file.name for file in (tmp_path / "mine").iterdir()] == ["notes.txt"]
+
+
+def test_an_export_that_fails_leaves_nothing(model, tmp_path, monkeypatch):
+    def full(*_):
+        raise RuntimeError("No space left on device")
+
+    monkeypatch.setattr(mx, "save_safetensors", full)
+    with pytest.raises(CheckpointError, match="No space left"):
+        export(model, tmp_path / "full")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_family_that_does_not_say_the_model_is_refused_by_name(model, tmp_path):
+    with pytest.raises(ConfigError, match="a qwen2 is another model: .*qkv_bias"):
+        export(model, tmp_path / "qwen", family="qwen2")
