@@ -66,4 +66,20 @@ def laid_out(file, folder):
 
 def expected(file):
     """What transformers computes, and how close one may ask another to be."""
-    return mx.load(str(file.parent / "case.safetensors")), json.loads((file.parent / "case.json").read_text())["tolerance"]
+    return mx.load(str(file.parent / "case.safetensors")), json.loads((file.parent / "case.json").read_text())[
+        "tolerance"
+    ]
+
+
+def loaders():
+    """The families of lmx-hf, by their `model_type`."""
+    return [name for name in registry("loader").names() if registry("loader").find(name).dist == "lmx-hf"]
+
+
+EXPERTS = {"n_experts": 4, "top_k": 2, "expert_d_ff": 32, "shared_d_ff": 32}
+ARGUMENTS = {
+    "openai-gpt": {"pre_norm": False},
+    "qwen3_5_moe_text": EXPERTS,
+    "qwen3_next": EXPERTS,
+}
+"""Of factories whose smallest size is of another family."""

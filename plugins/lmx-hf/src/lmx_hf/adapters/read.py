@@ -1,0 +1,62 @@
+"""The files of an adapter."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lmx_core.errors import CheckpointError
+from lmx_hf.adapters import mlx_lm, peft
+from lmx_hf.adapters.changes import Adapter
+from lmx_hf.rules import Tensors
+from lmx_hf.shards import read_file
+
+CONFIG = "adapter_config.json"
+OLD = {
+    "adapter_model.bin": "a pickle, and reading a pickle runs whatever code it holds",
+    "adapters.npz": "an old format",
+}
+
+
+def read(folder: Path) -> Adapter:
+    """What PEFT or mlx-lm wrote there."""
+    config = _config(folder)
+    if "peft_type" in config:
+        peft.check(config)
+        return peft.read(config, _weights(folder, "adapter_model.safetensors"))
+    if "lora_parameters" in config or "fine_tune_type" in config:
+        return mlx_lm.read(config, _weights(folder, "adapters.safetensors"))
+    raise CheckpointError(
+        f"{folder / CONFIG} has neither peft_type, which PEFT writes, nor fine_tune_type or lora_parameters, which mlx-lm "
+        "writes. lmx reads adapters of these two."
+    )
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    file = folder / CONFIG
+    try:
+        data: Any = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(data, dict):
+            raise ValueError("it is no table")
+    except OSError as error:
+        raise CheckpointError(f"cannot read {file}: {error.strerror}. An adapter's folder has a {CONFIG}.") from None
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{file} is damaged ({type(error).__name__}: {error}). Download it again.") from None
+    return data
+
+
+def _weights(folder: Path, name: str) -> Tensors:
+    file = folder / name
+    if file.is_file():
+        if tensors := read_file(file):
+            return dict(sorted(tensors.items()))
+        raise CheckpointError(
+            f"{file} holds no tensor: nothing of a model was trained, or the file was not written well."
+        )
+    for old, what in OLD.items():
+        if (folder / old).is_file():
+            raise CheckpointError(
+                f"{folder} holds its weights as {old}, {what}. lmx reads safetensors alone. Where you trust it, load it "
+                f"with the program that wrote it and write it again as {name}: PEFT's model.save_pretrained(folder) does, "
+                "and so does mx.save_safetensors of what mx.load reads."
+            )
+    raise CheckpointError(f"{folder} has a {CONFIG} and no {name}. Download it again.")

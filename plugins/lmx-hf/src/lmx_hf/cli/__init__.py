@@ -1,0 +1,1 @@
+"""Verbs of `lmx` that lmx-hf brings."""
