@@ -69,9 +69,13 @@ def main() -> None:
         for _ in range(chosen.rounds):
             for program, results in found.items():
                 results.append(measured(program, Path(folder, "model")))
-    times, peaks = ({name: median(each[key] for each in all_) for name, all_ in found.items()} for key in ("seconds", "bytes"))
+    times, peaks = (
+        {name: median(each[key] for each in all_) for name, all_ in found.items()} for key in ("seconds", "bytes")
+    )
     for name in found:
-        print(f"{name:8} {times[name]:6.2f} s   peak {peaks[name] / 1e9:5.2f} GB = {peaks[name] / size:.3f} of the model")
+        print(
+            f"{name:8} {times[name]:6.2f} s   peak {peaks[name] / 1e9:5.2f} GB = {peaks[name] / size:.3f} of the model"
+        )
     print(f"lmx / mlx-lm: time {times['lmx'] / times['mlx-lm']:.2f}, peak {peaks['lmx'] / peaks['mlx-lm']:.3f}")
 
 

@@ -17,6 +17,7 @@ DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
 sys.path.insert(0, str(DOCS))  # python -P leaves it out
 
+import checkpoints  # noqa: E402
 import console  # noqa: E402
 import reference  # noqa: E402
 
@@ -28,6 +29,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "python api": reference.python_api,
     "hooks": reference.hooks,
     "errors": reference.errors,
+    "checkpoints": checkpoints.table,
 }
 PART = re.compile(r"(?<=<!-- generated: )(?P<name>[\w ]+) -->\n.*?(?=<!-- end -->)", re.S)
 

@@ -14,7 +14,9 @@ PROVIDERS = {
         *("config.minimax_m2", "config.mixtral", "config.olmoe", "config.phimoe", "config.qwen2_moe"),
         *("config.qwen3_moe", "ffn.latent_moe", "ffn.moe", "ffn.shared_moe"),
     ),
-    "lmx-hf": ("command.upload", "dataset.hf", "tokenizer.hf"),
+    "lmx-hf": (
+        *("command.convert", "command.mlx-lm", "command.quantize", "command.upload", "dataset.hf", "tokenizer.hf"),
+    ),
     "lmx-rl": ("reward.exact_match", "reward.length", "reward.numeric", "reward.regex"),
 }
 

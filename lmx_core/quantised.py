@@ -10,6 +10,7 @@ from mlx import nn
 from mlx.core import array
 from mlx.utils import tree_flatten, tree_unflatten
 
+from lmx_core.components.packed import PackedLinear
 from lmx_core.errors import CheckpointError, ConfigError, did_you_mean
 
 Rule = bool | int | Mapping[str, Any]
@@ -134,7 +135,7 @@ def take_packing(model: nn.Module, weights: Mapping[str, array]) -> dict[str, ar
             triplet = weight, scales, taken.pop(f"{path}.biases", None)
             taken[f"{path}.weight"] = mx.dequantize(*triplet, **attrs.asdict(how))
             del taken[f"{path}.scales"]
-        except ValueError as error:
+        except (ValueError, IndexError, ZeroDivisionError) as error:
             raise CheckpointError(f"{path} is packed in a way that MLX does not know: {error}") from None
     return taken
 
@@ -243,7 +244,10 @@ def _modules(model: nn.Module) -> Iterator[tuple[str, Any]]:
 
 
 def _replace(model: nn.Module, path: str, module: Any, how: Packing) -> Any:
-    packed = module.to_quantized(**attrs.asdict(how))
+    if type(module) is nn.Linear:  # MLX's own, which knows nothing of ours
+        packed = PackedLinear.from_linear(module, how.group_size, how.bits, how.mode)
+    else:
+        packed = module.to_quantized(**attrs.asdict(how))
     packed.train(module.training)
     model.update_modules(tree_unflatten([(path, packed)]))
     return packed

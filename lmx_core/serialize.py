@@ -1,5 +1,6 @@
 """Configs to and from plain data and files: exact types, every problem in one report, each with its path."""
 
+import functools
 import json
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -123,6 +124,7 @@ def _yaml(text: str) -> Any:
 PARSERS: dict[str, Callable[[str], Any]] = {".toml": tomllib.loads, ".json": json.loads, ".yaml": _yaml, ".yml": _yaml}
 
 
+@functools.cache  # 3 ms each, of which a family of checkpoints would take hundreds
 def _converter(installed: bool) -> cattrs.Converter:
     converter = exact_converter()
     converter.register_structure_hook_factory(attrs.has, lambda cls: _record(converter, cls, installed))

@@ -71,7 +71,7 @@ def run_of(file: Path) -> "tuple[RunConfig, bool]":
 
     table, _ = begun(read_file(file))
     if "model" not in table:
-        raise ConfigError(f"{file} has neither [model] nor start")
+        raise ConfigError(f"{file} has no [model] and no start")
     config = run_config(table, str(file))
     if states_vocabulary(table):
         return config, True

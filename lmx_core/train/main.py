@@ -8,8 +8,8 @@ from typing import Any
 import attrs
 import mlx.core as mx
 
-from lmx_core.data.corpus import Corpus, read_corpus
 from lmx_core.checkpoint import TOKENIZER
+from lmx_core.data.corpus import Corpus, read_corpus
 from lmx_core.data.tokenizers import decode, load_tokenizer
 from lmx_core.errors import ConfigError
 from lmx_core.files import write_text
@@ -21,8 +21,8 @@ from lmx_core.serialize import plain, read_file
 from lmx_core.train import run as runs
 from lmx_core.train.config import RunConfig, run_config
 from lmx_core.train.plot import plot_run
-from lmx_core.train.start import begun
 from lmx_core.train.rules import vocabulary_problem
+from lmx_core.train.start import begun
 from lmx_core.train.trainer import Callback, Trainer
 
 FIXED = ("start", "model", "data", "train.seed", "train.seq_len")
@@ -109,8 +109,9 @@ def resumed(path: Path, assignments: Sequence[str]) -> Job:
 
 
 def _at(table: Any, path: str) -> Any:
+    """What a table has under a path, None where it has nothing."""
     for key in path.split("."):
-        table = table[key]
+        table = None if table is None else table.get(key)
     return table
 
 

@@ -7,9 +7,11 @@ import attrs
 import mlx.core as mx
 from mlx.utils import tree_map
 
+from lmx_core.config import ModelConfig
 from lmx_core.errors import ConfigError
 from lmx_core.opening import Opened, open_model
-from lmx_core.serialize import plain
+from lmx_core.quantised import packed_modules
+from lmx_core.serialize import plain, structure
 
 
 def begun(table: Mapping[str, Any]) -> tuple[Mapping[str, Any], Opened | None]:
@@ -20,9 +22,14 @@ def begun(table: Mapping[str, Any]) -> tuple[Mapping[str, Any], Opened | None]:
     place = table.get("start")
     if not isinstance(place, str):
         return table, None  # whatever else it is, the config's own reader says so
-    if "model" in table:
-        raise ConfigError(f"start={place!r} brings its model: leave [model] out, or start from nothing.")
     opened = open_model(place)
+    if "model" in table and structure(table["model"], ModelConfig, "model") != opened.model.config:
+        raise ConfigError(f"the model of start={place!r} is another than [model] says. Leave [model] out to take it.")
+    if packed_modules(opened.model):
+        raise ConfigError(
+            f"the weights of start={place!r} are packed in few bits, and such weights are not trained. Start from the model "
+            "that it was made of."
+        )
     opened.model.update(tree_map(_in_full, opened.model.parameters()))
     opened.model.train()
     data = table.get("data", {})

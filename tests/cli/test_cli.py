@@ -1,14 +1,17 @@
 """The command line as a person meets it: each command in a process of its own."""
 
+import itertools
 import json
 import subprocess
 import sys
 import tomllib
 
 import pytest
+from click.testing import CliRunner
 
-from lmx_core import LanguageModel, make_config, save_model
-from lmx_core.data.tokenizers import ByteTokenizer, save_tokenizer
+from lmx_core import LanguageModel, generate, load_model, make_config, save_model
+from lmx_core.cli.generate import generate as generate_command
+from lmx_core.data.tokenizers import ByteTokenizer, decode, save_tokenizer
 
 
 def test_help_lists_every_verb(lmx):
@@ -229,6 +232,32 @@ def test_generate_streams_from_a_saved_model(lmx, saved):
     greedy = lmx("generate", saved, "--prompt", "ab", "--max-tokens", 8, "--temp", 0)
     assert greedy.startswith("ab")
     assert lmx("generate", saved, "--prompt", "ab", "--max-tokens", 8, "--top-k", 1) == greedy
+
+
+def test_generate_answers_only_where_there_is_a_chat_template(lmx, saved):
+    message = "ByteTokenizer has no chat template. Leave --chat out"
+    assert message in lmx("generate", saved, "--prompt", "ab", "--chat", code=2)
+
+
+def test_generate_asks_the_tokenizer_what_it_knows(saved, monkeypatch):
+    """Where a text ends, what is not printed, what begins a prompt, how a conversation is written."""
+    model, drawn = load_model(saved), {}
+    for prompt in ([1, 97], [2, 97]):
+        drawn[prompt[0]] = generate(model, prompt, max_tokens=8, temperature=0.0)
+    hidden, end = drawn[1][0], drawn[1][-1]
+    known = {
+        "eos_tokens": (end,),
+        "special_tokens": {hidden},
+        "encode_prompt": lambda self, text: [1, *text.encode()],
+        "apply_chat_template": lambda self, messages: [2, *messages[0]["content"].encode()],
+    }
+    for name, value in known.items():
+        monkeypatch.setattr(ByteTokenizer, name, value, raising=False)
+    for first, flags, before in ((1, [], "a"), (2, ["--chat"], "")):
+        tokens = list(itertools.takewhile(lambda token: token != end, drawn[first]))
+        arguments = [str(saved), "--prompt", "a", "--temp", "0", "--max-tokens", "8", *flags]
+        written = CliRunner().invoke(generate_command, arguments, catch_exceptions=False).output
+        assert written == before + decode(ByteTokenizer(), tokens, skip={hidden}) + "\n"
 
 
 def test_a_short_table_of_positions_cuts_the_default_length(lmx, tmp_path):

@@ -96,6 +96,14 @@ def test_a_stream_shows_whole_characters_at_once():
     assert list(stream_text(ByteTokenizer(), "aé🙂".encode() + "é".encode()[:1])) == ["a", "é", "🙂", "\ufffd"]
 
 
+def test_tokens_may_be_left_out_of_a_text():
+    """Between two halves of a character too."""
+    tokens = "aé🙂".encode()
+    mixed = [0, *tokens[:2], 1, *tokens[2:], 0]
+    assert decode(ByteTokenizer(), mixed, skip={0, 1}) == "aé🙂"
+    assert list(stream_text(ByteTokenizer(), mixed, skip={0, 1})) == ["a", "é", "🙂"]
+
+
 def test_text_is_not_held_back():
     """A piece is there before the next token is drawn."""
     drawn = []

@@ -6,7 +6,8 @@ import mlx.core as mx
 import pytest
 
 from lmx_core import LanguageModel, StopRun, generate, hooks, make_config
-from lmx_core.errors import LmxWarning, UnknownComponentError
+from lmx_core.errors import CheckpointError, LmxWarning, UnknownComponentError
+from lmx_core.opening import open_model
 from lmx_core.plugins import manager
 from lmx_core.registry import registry
 from lmx_core.train.config import run_config
@@ -40,6 +41,22 @@ def lmx_missing(kind, name):
 @hookimpl
 def lmx_report_header():
     return ["logs in the cloud", "two lines"]
+"""
+OPENS = """
+from functools import partial
+from lmx_core import LanguageModel, hookimpl, make_config
+from lmx_core.errors import CheckpointError
+from lmx_core.opening import Opened
+
+@hookimpl
+def lmx_opener(place):
+    owner, _, name = place.partition(":")
+    return partial(read, name) if owner == "acme" else None
+
+def read(name):
+    if name != "small":
+        raise CheckpointError(f"acme has no {name} one")
+    return Opened(model=LanguageModel(make_config("llama", size="tiny")))
 """
 FAILS = """
 from lmx_core import hookimpl
@@ -82,6 +99,17 @@ def test_hooks_are_called_in_their_order(plugins, job):
     plugins.install("acme-log", {"hooks": "acme_log"}, RECORDS)
     job().run()
     assert calls("acme_log") == [("built", 2), ("start", 0), ("step", 1), ("step", 2), ("step", 3), ("end", 3)]
+
+
+def test_a_plugin_opens_what_lmx_did_not_write(plugins, tmp_path):
+    """Its errors are the user's to see, and the hook is asked again."""
+    plugins.install("acme-open", {"hooks": "acme_open"}, OPENS)
+    assert open_model("acme:small").model.config.n_layers == 2
+    with pytest.raises(CheckpointError, match="acme has no large one"):
+        open_model("acme:large")
+    assert open_model("acme:small").tokenizer is None
+    with pytest.raises(CheckpointError, match="other:small is no model of lmx"):
+        open_model("other:small")
 
 
 def test_a_hook_that_raises_is_named_and_training_goes_on(plugins, job):
@@ -250,6 +278,6 @@ def test_the_catalogue_is_what_our_plugins_offer():
     for file in folder.glob("*/pyproject.toml"):
         project = tomllib.loads(file.read_text())["project"]
         keys = project.get("entry-points", {}).get("lmx.components", {})
-        if keys:
-            offered[project["name"]] = set(keys) - {"hooks"}
+        if keys:  # loaders are looked up by the one who brings them
+            offered[project["name"]] = {key for key in keys if key != "hooks" and not key.startswith("loader.")}
     assert {dist: set(keys) for dist, keys in PROVIDERS.items()} == offered

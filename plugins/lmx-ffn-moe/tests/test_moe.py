@@ -12,10 +12,21 @@ from mlx import nn
 from mlx.nn.utils import value_and_grad
 from mlx.utils import tree_flatten
 
-from lmx_core import BlockConfig, ConfigurableBlock, ModelConfig, build, generate, load_model, spec
+from lmx_core import (
+    BlockConfig,
+    ConfigurableBlock,
+    LanguageModel,
+    ModelConfig,
+    build,
+    generate,
+    load_model,
+    save_model,
+    spec,
+)
 from lmx_core.census import census
 from lmx_core.errors import ConfigError
 from lmx_core.objective import take_reports
+from lmx_core.quantised import packed_modules, quantise
 from lmx_core.testing import SMALL, close, conformance, randomise
 from lmx_core.train import main
 from lmx_ffn_moe import LatentMoE, MoE, SharedMoE, dispatch
@@ -308,6 +319,24 @@ def test_quantised_experts_are_those_of_the_rounded_weights(tokens, group_size, 
     close(module(x), twin(x), 1e-4)
     assert not tree_flatten(module.experts.trainable_parameters())
     close(*(mx.grad(lambda x, of=of: (of(x) ** 2).sum())(x) for of in (module, twin)), 1e-3)
+
+
+@pytest.mark.parametrize("mode", ["affine", "mxfp4", "mxfp8", "nvfp4"])
+def test_a_packed_mixture_is_saved_and_read(tmp_path, mode):
+    """Experts are packed, the router that chooses among them is not; the tensors say so."""
+    block = attrs.evolve(SMALL, position="rope", d_ff=128, ffn=spec("moe", n_experts=4))
+    net = randomise(LanguageModel(ModelConfig(block=block, n_layers=2, vocab_size=50))).eval()
+    done = quantise(net, mode=mode)
+    assert {"layers.0.ffn.experts.gate", "layers.1.ffn.experts.down", "embed"} < done.packed.keys()
+    assert done.dense == {f"layers.{i}.ffn.router": "Router has no packed form" for i in range(2)}
+    assert net.count_parameters() == census(net.config).total
+    save_model(net, tmp_path)
+    again, tokens = load_model(tmp_path), mx.arange(24).reshape(2, 12)
+    assert packed_modules(again) == done.packed
+    assert mx.array_equal(net(tokens)[0], again(tokens)[0])
+    cache = again.make_cache()
+    steps = [again(tokens[:, i : i + 1], cache=cache)[0] for i in range(12)]
+    close(mx.concatenate(steps, axis=1), net(tokens)[0], 1e-3)
 
 
 @pytest.mark.parametrize("tokens", [3, 100])

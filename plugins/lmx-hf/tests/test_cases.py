@@ -10,6 +10,8 @@ from lmx_hf import export, load_from_hf
 
 from . import cases
 
+pytestmark = pytest.mark.filterwarnings("ignore:mlx-lm:lmx_core.errors.LmxWarning")
+
 if not cases.CASES.is_dir():
     pytest.skip("the checkpoints to compare with (../shared/hf_cases) are not here", allow_module_level=True)
 

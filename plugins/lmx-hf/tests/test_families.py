@@ -14,6 +14,8 @@ from lmx_hf.alike import TRAINED_ALONE, differences
 
 from . import cases
 
+pytestmark = pytest.mark.filterwarnings("ignore:mlx-lm:lmx_core.errors.LmxWarning")
+
 FAMILIES = [cases.param(name, data={"model_type": name}, name=name) for name in cases.loaders()]
 
 

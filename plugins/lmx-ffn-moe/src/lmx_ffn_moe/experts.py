@@ -7,6 +7,8 @@ from mlx import nn
 from mlx.core import array
 
 from lmx_core.components.activations import activation
+from lmx_core.components.packed import whole
+from lmx_core.quantised import Packing
 from lmx_core.shapes import Float, Int
 from lmx_ffn_moe.dispatch import Dispatch, dispatch
 
@@ -27,16 +29,16 @@ class StackedLinear(nn.Module):
         return y + self.bias[to.experts][:, None] if "bias" in self else y
 
     def to_quantized(self, group_size: int | None = None, bits: int | None = None, mode: str = "affine", **_: Any):
-        return QuantizedStackedLinear(self, group_size=group_size, bits=bits, mode=mode)
+        return QuantizedStackedLinear(self, Packing.of(bits, group_size, mode))
 
 
 class QuantizedStackedLinear(nn.Module):
     """The same with weights of few bits, which are not trained."""
 
-    def __init__(self, linear: StackedLinear, **how: Any) -> None:
+    def __init__(self, linear: StackedLinear, how: Packing) -> None:
         super().__init__()
-        self._how = {key: value for key, value in how.items() if value is not None}
-        self.weight, self.scales, *biases = mx.quantize(linear.weight, **self._how)
+        self.bits, self.group_size, self.mode = how.bits, how.group_size, how.mode
+        self.weight, self.scales, *biases = mx.quantize(linear.weight, how.group_size, how.bits, how.mode)
         if biases:
             self.biases = biases[0]
         if "bias" in linear:
@@ -44,16 +46,21 @@ class QuantizedStackedLinear(nn.Module):
         self.freeze()
 
     def __call__(self, x: Float[array, "G M E"], to: Dispatch) -> Float[array, "G M F"]:
+        dtype, scales, biases = x.dtype, self.scales, self.get("biases")
+        if mx.default_device() == mx.Device(mx.cpu):  # which sums in the type of its input, and slowly but in float32
+            x, scales, biases = x.astype(mx.float32), whole(scales), None if biases is None else whole(biases)
         y = mx.gather_qmm(
             x,
             self.weight,
-            self.scales,
-            self.get("biases"),
+            scales,
+            biases,
             rhs_indices=to.experts,
             transpose=True,
+            group_size=self.group_size,
+            bits=self.bits,
+            mode=self.mode,
             sorted_indices=to.ascending,
-            **self._how,
-        )
+        ).astype(dtype)
         return y + self.bias[to.experts][:, None] if "bias" in self else y
 
 

@@ -8,6 +8,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lmx_hf.bridge import from_mlx_lm as from_mlx_lm
     from lmx_hf.dataset import HFDataset as HFDataset
     from lmx_hf.dataset import HFDatasetOptions as HFDatasetOptions
     from lmx_hf.export import export as export
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from lmx_hf.tokenizer import HFTokenizerOptions as HFTokenizerOptions
 
 _HOMES = {
+    "bridge": ("from_mlx_lm",),
     "dataset": ("HFDataset", "HFDatasetOptions"),
     "export": ("export",),
     "family": ("Family",),

@@ -14,6 +14,9 @@ from lmx_hf.config import ACTIVATIONS
 THEIRS = {ours: theirs for theirs, ours in reversed(ACTIVATIONS.items())}
 """The first name that a config has for each activation."""
 
+SCALING = {"original_max_seq_len": "original_max_position_embeddings", "fraction": "partial_rotary_factor"}
+"""Options of a rope's scaling that have another name there."""
+
 
 class UnfitError(LmxError):
     """A model that a family cannot say."""
@@ -83,7 +86,7 @@ class Described:
     def scale(self, block: BlockConfig | None = None) -> float:
         """Of a block's scores."""
         given = self.option("attention.scale", block)
-        return (block or self.block).head_dim**-0.5 if given is None else given
+        return (block or self.block).head_dim ** -0.5 if given is None else given
 
     def first(self, path: str) -> BlockConfig | None:
         """The first layer whose component has a value for this option."""
@@ -117,7 +120,9 @@ class Described:
 
     def rope(self, block: BlockConfig | None = None) -> dict[str, Any]:
         """`rope_theta` and `rope_scaling` of a block, the first with a rope unless given, in the published layout."""
-        block = block or self.turned
+        block = block or next((each for each in self.layers if self.knows("position.theta", each)), None)
+        if block is None:
+            return {"rope_theta": self.block.rope_theta, "rope_scaling": None}
         theta = self.option("position.theta", block)
         scaling = self.option("position.scaling", block)
         return {
@@ -127,7 +132,8 @@ class Described:
 
 
 def _scaling(scaling: Any) -> dict[str, Any]:
+    """Its kind under the old name, too, which is the one that mlx-lm knows."""
     options = {"name": scaling} if isinstance(scaling, str) else dict(scaling)
-    if "original_max_seq_len" in options:
-        options["original_max_position_embeddings"] = options.pop("original_max_seq_len")
-    return {"rope_type": options.pop("name"), **options}
+    options = {SCALING.get(ours, ours): value for ours, value in options.items()}
+    name = options.pop("name")
+    return {"rope_type": name, "type": name, **options}

@@ -1,6 +1,7 @@
 """Models of lmx as folders that other programs read."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -20,6 +21,7 @@ from lmx_hf.described import Described, UnfitError
 from lmx_hf.family import Family
 from lmx_hf.load import CONFIG
 from lmx_hf.packed import quantisation_entry
+from lmx_hf.peers import remark
 from lmx_hf.progress import Progress
 from lmx_hf.rules import Tensors, Use, writing
 from lmx_hf.shards import INDEX, WEIGHTS
@@ -36,7 +38,7 @@ DTYPES = {mx.float32: "float32", mx.float16: "float16", mx.bfloat16: "bfloat16"}
 def export(
     model: LanguageModel,
     path: str | Path,
-    format: Format = "hf",
+    format: Format = "hf",  # noqa: A002
     *,
     family: str | None = None,
     tokenizer: "HFTokenizer | None" = None,
@@ -69,15 +71,18 @@ def export(
             tokenizer.write(folder)
 
 
-def _write(model: LanguageModel, folder: Path, format: Format, family: str | None, shard_size: int) -> None:
+def _write(model: LanguageModel, folder: Path, program: Format, family: str | None, shard_size: int) -> None:
     packed = quantised.packed_modules(model)
-    if packed and format == "hf":
-        raise ConfigError('the model is quantised by MLX, which transformers does not read. Take format "mlx-lm" or "lmx".')
+    if packed and program == "hf":
+        raise ConfigError(
+            'the model is quantised by MLX, which transformers does not read. Take format "mlx-lm" or "lmx".'
+        )
     chosen, data = fitting(model, family)
-    mlx_lm = format == "mlx-lm"
+    mlx_lm = program == "mlx-lm"
+    if mlx_lm:
+        remark(chosen.model_type, Described(model.config))
     uses = _uses(chosen, model, mlx_lm)
-    dtype = model.embed.scales.dtype if "embed" in packed else model.embed.weight.dtype
-    record = {**chosen.record(data, mlx_lm), "torch_dtype": DTYPES[dtype]}
+    record = {**chosen.record(data, mlx_lm), "torch_dtype": _dtype(flat_parameters(model))}
     if packed:
         entry = quantisation_entry(packed, _modules(uses, flat_parameters(model)))
         record |= {"quantization": entry, "quantization_config": entry}
@@ -124,7 +129,9 @@ def _said(family: Family, config: ModelConfig, source: Any) -> tuple[Family, dic
         raise ConfigError(f"it has no config of a {family.model_type}: {error}") from None
     if lost := differences(config, back, ignoring=TRAINED_ALONE):
         raise ConfigError(f"a {family.model_type} is another model: {'; '.join(lost[:3])}")
-    kept = {} if source is None else {key: each for key, each in source.data.items() if key.endswith("_token_id")}
+    kept = {"pad_token_id": None}  # or else the class's, for which the vocabulary may be too small
+    if source is not None:
+        kept |= {key: each for key, each in source.data.items() if key.endswith("_token_id")}
     return family, {**kept, **data, "tie_word_embeddings": config.tie_embeddings}
 
 
@@ -149,6 +156,15 @@ def _uses(family: Family, model: LanguageModel, mlx_lm: bool) -> list[Use]:
     for use in uses:
         use.theirs = use.theirs if use.rule.full else [family.full_name(name, mlx_lm) for name in use.theirs]
     return uses
+
+
+def _dtype(parameters: Tensors) -> str:
+    """That of most numbers: packed weights are integers, and so are their scales in some modes."""
+    sizes = Counter[mx.Dtype]()
+    for weight in parameters.values():
+        if weight.dtype in DTYPES:
+            sizes[weight.dtype] += weight.size
+    return DTYPES[sizes.most_common(1)[0][0]]
 
 
 def _modules(uses: Sequence[Use], parameters: Tensors) -> dict[str, list[str]]:

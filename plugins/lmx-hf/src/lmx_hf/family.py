@@ -76,7 +76,8 @@ class Family:
         found = Config({"model_type": self.model_type, **data}, known)
         if tied is None:
             tied = bool(found.get("tie_word_embeddings", True))
-        return make_config(self.factory, **{**self.arguments(found), "tie_embeddings": tied})
+        arguments: dict[str, Any] = {**self.arguments(found), "tie_embeddings": tied}
+        return make_config(self.factory, **arguments)
 
     def beside(self, config: ModelConfig) -> list[str]:
         """What a checkpoint may have beside this model, as regular expressions."""
@@ -98,7 +99,10 @@ class Family:
 
 def layered(layers: str, names: Mapping[str, str], numbers: Sequence[int] | None = None) -> list[Rule]:
     """Rules for parts of layers, `{ours: theirs}`, such as `{"attention.q_proj": "self_attn.q_proj"}`."""
-    return [Rule(f"{layers}.{{i}}.{theirs}.{{p}}", f"layers.{{i}}.{ours}.{{p}}", layers=numbers) for ours, theirs in names.items()]
+    return [
+        Rule(f"{layers}.{{i}}.{theirs}.{{p}}", f"layers.{{i}}.{ours}.{{p}}", layers=numbers)
+        for ours, theirs in names.items()
+    ]
 
 
 def whole(names: Mapping[str, str]) -> list[Rule]:
@@ -108,5 +112,7 @@ def whole(names: Mapping[str, str]) -> list[Rule]:
 
 def in_full(rules: Sequence[Rule], prefix: str, bare: Sequence[str] = ("lm_head.",)) -> list[Rule]:
     """The rules under whole names."""
-    names = {name: name if name.startswith(tuple(bare)) else f"{prefix}{name}" for rule in rules for name in rule.theirs}
+    names = {
+        name: name if name.startswith(tuple(bare)) else f"{prefix}{name}" for rule in rules for name in rule.theirs
+    }
     return [attrs.evolve(rule, theirs=[names[name] for name in rule.theirs], full=True) for rule in rules]

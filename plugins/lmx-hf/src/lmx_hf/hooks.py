@@ -23,6 +23,14 @@ def lmx_opener(place: str) -> "Callable[[], Opened] | None":
 
 
 def _open(place: str) -> "Opened":
-    from lmx_hf.load import opened
+    from lmx_hf.load import UnknownFamilyError, opened
 
-    return opened(place)
+    try:
+        return opened(place)
+    except UnknownFamilyError:
+        from lmx_hf.bridge import theirs
+
+        found = theirs.opened(place)
+        if found is None:
+            raise
+        return found

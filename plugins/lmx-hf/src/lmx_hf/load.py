@@ -16,7 +16,9 @@ from lmx_core.errors import CheckpointError, ConfigError, UnknownComponentError
 from lmx_core.model import LanguageModel, flat_parameters
 from lmx_core.opening import Opened, is_ours, open_model
 from lmx_core.registry import registry
+from lmx_hf.adapters import fused, layouts
 from lmx_hf.family import Family
+from lmx_hf.packed import unpacked
 from lmx_hf.progress import Progress
 from lmx_hf.rules import Tensors, Use, reading
 from lmx_hf.shards import tensors_of
@@ -49,6 +51,10 @@ SHOWN = 12
 """Kinds of tensors in one list of a message."""
 
 
+class UnknownFamilyError(ConfigError):
+    """A `model_type` that no loader is registered for."""
+
+
 @attrs.frozen
 class Source:
     """Where a model was read from, for the one who writes it again: `model.source`."""
@@ -71,20 +77,25 @@ def load_from_hf(
     `dtype` is that of the checkpoint unless given; what a component keeps in full precision stays so. `quantize=4`, or
     `{"bits": 4, "group_size": 64, "mode": "affine", "rules": {...}}`, packs the weights as they are read
     (`lmx_core.quantised.quantise`). `adapter` is a LoRA adapter of PEFT or mlx-lm, a folder or a repository, which is
-    added to the weights. Nothing that a checkpoint names is imported or run.
+    added to the weights; also one of `lmx mlx-lm lora`. Nothing that a checkpoint names is imported or run.
 
     Tensors are read one after the other, straight into their places: memory peaks at the model's size and that of the
     largest tensor that has to be turned, split or joined.
     """
+    from lmx_hf.bridge.adapter import fuse, is_of_lmx
     from lmx_hf.hub import ADAPTER, fetch
     from lmx_hf.tokenizer import HFTokenizer
 
     folder = fetch(repo_or_path, revision)
     data = read_config(folder)
-    model = _filled(folder, data, _tensors(folder, data, None if adapter is None else fetch(adapter, kind=ADAPTER)))
+    added = None if adapter is None else fetch(adapter, kind=ADAPTER)
+    of_lmx = added is not None and is_of_lmx(added)
+    model = _filled(folder, data, None if of_lmx else added)
+    if added is not None and of_lmx:
+        fuse(model, added)
     _cast(model, dtype)
     if quantize is not None:
-        quantised.quantise(model, **({"bits": quantize} if isinstance(quantize, int) else quantize))
+        model.quantised = quantised.quantise(model, **({"bits": quantize} if isinstance(quantize, int) else quantize))
     _evaluate(model, f"reading {repo_or_path}")
     model.eval()
     return model, HFTokenizer.read(folder)
@@ -92,14 +103,29 @@ def load_from_hf(
 
 def opened(place: str, **how: Any) -> Opened:
     """A model of lmx, or of `load_from_hf` with these options, those that are None or "auto" left out."""
+    from lmx_hf.hub import fetch
+
     how = {key: value for key, value in how.items() if value not in (None, "auto")}
-    if is_ours(place):
+    folder = place if is_ours(place) else str(fetch(place, how.pop("revision", None)))
+    if is_ours(folder):
+        adapter = how.pop("adapter", None)
         if how:
             raise ConfigError(f"{place} is a model of lmx, which {' and '.join(how)} is not for.")
-        return open_model(place)
-    model, tokenizer = load_from_hf(place, **how)
-    named = spec("hf", path=str(model.source.folder), lossy=True)
-    return Opened(model=model, tokenizer=tokenizer, named=None if tokenizer is None else named)
+        return open_model(folder) if adapter is None else _adapted(open_model(folder), adapter)
+    model, tokenizer = load_from_hf(folder, **how)
+    source: Any = model.source
+    named = None if tokenizer is None else spec("hf", path=str(source.folder), lossy=True)
+    return Opened(model=model, tokenizer=tokenizer, named=named)
+
+
+def _adapted(found: Opened, adapter: str | Path) -> Opened:
+    """With an adapter that mlx-lm trained on it."""
+    from lmx_hf.bridge.adapter import fuse
+    from lmx_hf.hub import ADAPTER, fetch
+
+    fuse(found.model, fetch(adapter, kind=ADAPTER))
+    _evaluate(found.model, f"adding {adapter}")
+    return found
 
 
 def config_from_hf(config: Mapping[str, Any]) -> ModelConfig:
@@ -135,7 +161,7 @@ def family_of(data: Mapping[str, Any]) -> Family:
     except UnknownComponentError as error:
         code = " Its folder brings code of its own, which lmx does not run." if data.get("auto_map") else ""
         own = " A package can add one: `loader.<model_type>` among its entry points, see docs/hf.md."
-        raise ConfigError(f"model_type {name!r}: {error}{code}{own}") from None
+        raise UnknownFamilyError(f"model_type {name!r}: {error}{code}{own}") from None
 
 
 def _model_type(data: Mapping[str, Any]) -> str:
@@ -147,26 +173,19 @@ def _model_type(data: Mapping[str, Any]) -> str:
     raise ConfigError(f"{CONFIG} has no model_type, which says what kind of model it is.")
 
 
-def _tensors(folder: Path, data: Mapping[str, Any], adapter: Path | None) -> Tensors:
-    from lmx_hf.packed import unpacked
-
-    tensors = unpacked(tensors_of(folder), data)
-    if adapter is not None:
-        from lmx_hf.adapters import fused
-
-        tensors = fused(tensors, adapter)
-    return tensors
-
-
-def _filled(folder: Path, data: Mapping[str, Any], tensors: Tensors) -> LanguageModel:
+def _filled(folder: Path, data: Mapping[str, Any], adapter: Path | None) -> LanguageModel:
     """A model whose parameters are the checkpoint's, lazy still. `CheckpointError` has all that does not fit."""
     family, text = family_of(data), text_part(data)
     config = family.config(text)
-    short = {name: PREFIX.sub("", name) for name in tensors}
-    named = {**{short[name]: tensor for name, tensor in tensors.items()}, **tensors}
+    tensors = unpacked(tensors_of(folder), data)
+    if adapter is not None:
+        tensors = fused(tensors, adapter, *layouts(family.reading(config, _named(tensors)), _short(tensors)))
+    named, short = _named(tensors), _short(tensors)
     beside = re.compile("|".join([IGNORED.pattern, *family.beside(config)]))
     rules = family.reading(config, named)
-    whole, left = reading([rule for rule in rules if rule.full], [name for name in tensors if not beside.search(short[name])])
+    whole, left = reading(
+        [rule for rule in rules if rule.full], [name for name in tensors if not beside.search(short[name])]
+    )
     uses, left = reading([rule for rule in rules if not rule.full], [short[name] for name in left])
     uses += whole
     tied = all("head.weight" not in use.ours for use in uses)
@@ -179,6 +198,16 @@ def _filled(folder: Path, data: Mapping[str, Any], tensors: Tensors) -> Language
     return model
 
 
+def _short(tensors: Tensors) -> dict[str, str]:
+    """Names as rules have them, by whole names."""
+    return {name: PREFIX.sub("", name) for name in tensors}
+
+
+def _named(tensors: Tensors) -> Tensors:
+    """Under both."""
+    return {**{short: tensors[name] for name, short in _short(tensors).items()}, **tensors}
+
+
 def _translated(uses: Sequence[Use], named: Tensors) -> tuple[Tensors, dict[str, str]]:
     """Parameters under lmx's names; and those whose tensors have not the shape to make them of, with what is wrong."""
     parameters: Tensors = {}
@@ -186,7 +215,7 @@ def _translated(uses: Sequence[Use], named: Tensors) -> tuple[Tensors, dict[str,
     for use in uses:
         try:
             arrays = use.rule.how.read([named[name] for name in use.theirs])
-            parameters |= dict(zip(use.ours, arrays, strict=True))
+            parameters |= dict(zip(use.ours, map(mx.contiguous, arrays), strict=True))  # turned ones are slow
         except ValueError as error:
             shapes = " and ".join(f"{name} {named[name].shape}" for name in use.theirs[:2])
             failed |= dict.fromkeys(use.ours, f"of {shapes}: {error}")

@@ -10,7 +10,7 @@ from lmx_core.errors import DataError
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-DECODERS = ("ByteFallback", "ByteLevel", "Fuse", "Metaspace", "Replace", "Strip", "WordPiece")
+DECODERS = ("BPEDecoder", "ByteFallback", "ByteLevel", "Fuse", "Metaspace", "Replace", "Strip", "WordPiece")
 """Those that say the same about a token wherever it stands, but for a space that they take from the first."""
 
 
@@ -32,7 +32,8 @@ class Pieces:
     """
 
     def __init__(self, tokenizer: "Tokenizer", data: Mapping[str, Any]) -> None:
-        decoders = set(_types(data.get("decoder")))
+        parts = [*_parts(data.get("decoder"))]
+        decoders = {part["type"] for part in parts}
         if unknown := decoders.difference(DECODERS):
             raise DataError(
                 f"its decoder is {' and '.join(sorted(unknown))}, which says nothing about single tokens. "
@@ -41,6 +42,7 @@ class Pieces:
         self._tokenizer = tokenizer
         self._added = set(tokenizer.get_added_tokens_decoder())
         self._byte_level, self._byte_fallback = "ByteLevel" in decoders, "ByteFallback" in decoders
+        self._suffix = next((part["suffix"] for part in parts if part["type"] == "BPEDecoder"), None)
         self._known: dict[int, bytes] = {}
 
     def __getitem__(self, token: int) -> bytes:
@@ -53,7 +55,10 @@ class Pieces:
         if text is None:
             return UNKNOWN
         if self._byte_level:  # all but the added ones are spelled in its alphabet
-            return text.encode() if token in self._added else bytes(map(BYTE_OF.__getitem__, text))
+            spelled = token not in self._added and all(character in BYTE_OF for character in text)
+            return bytes(map(BYTE_OF.__getitem__, text)) if spelled else text.encode()
+        if self._suffix:  # a word ends with it; the library leaves the space after the last word out
+            return text.replace(self._suffix, " ").encode()
         if self._byte_fallback and re.fullmatch("<0x[0-9A-Fa-f]{2}>", text):
             return bytes.fromhex(text[3:5])
         once, twice = (self._tokenizer.decode([token] * n, skip_special_tokens=False) for n in (1, 2))
@@ -65,11 +70,11 @@ class Pieces:
         return self._tokenizer.token_to_id(text) if self._byte_level or self._byte_fallback else None
 
 
-def _types(decoder: Mapping[str, Any] | None) -> Iterator[str]:
+def _parts(decoder: Mapping[str, Any] | None) -> Iterator[Mapping[str, Any]]:
     if decoder is None:
         return
     if decoder["type"] == "Sequence":
         for part in decoder["decoders"]:
-            yield from _types(part)
+            yield from _parts(part)
     else:
-        yield decoder["type"]
+        yield decoder

@@ -49,7 +49,7 @@ class Parts:
         (whole,) = arrays
         if whole.shape[self.axis] != sum(self.sizes):
             raise ValueError(f"has {whole.shape[self.axis]} rows, the config asks for {sum(self.sizes)}")
-        return mx.split(whole, ends, axis=self.axis)
+        return list(mx.split(whole, ends, axis=self.axis))
 
     def write(self, arrays: Arrays) -> Arrays:
         return [mx.concatenate(list(arrays), axis=self.axis)]
@@ -63,7 +63,7 @@ class Equal:
     axis: int = 0
 
     def read(self, arrays: Arrays) -> Arrays:
-        return mx.split(arrays[0], self.n, axis=self.axis)
+        return list(mx.split(arrays[0], self.n, axis=self.axis))
 
     def write(self, arrays: Arrays) -> Arrays:
         return [mx.concatenate(list(arrays), axis=self.axis)]
@@ -122,6 +122,19 @@ class Squeezed:
 
     def write(self, arrays: Arrays) -> Arrays:
         return [mx.expand_dims(each, self.axis) for each in arrays]
+
+
+@attrs.frozen
+class Beside:
+    """The last tensors of theirs are no parameters of lmx, and always have these values."""
+
+    values: Sequence[float]
+
+    def read(self, arrays: Arrays) -> Arrays:
+        return arrays[: -len(self.values)]
+
+    def write(self, arrays: Arrays) -> Arrays:
+        return [*arrays, *(mx.array(value, arrays[0].dtype) for value in self.values)]
 
 
 @attrs.frozen

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 
@@ -29,10 +30,9 @@ def files_of(folder: Path) -> list[Path]:
     if index.is_file():
         files = [folder / name for name in sorted(set(_index(index)))]
         if missing := [file.name for file in files if not file.is_file()]:
+            more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
             raise CheckpointError(
-                f"{folder} is not whole: {INDEX} names {', '.join(missing[:3])}"
-                f"{f' and {len(missing) - 3} more' if len(missing) > 3 else ''}, which {'is' if len(missing) == 1 else 'are'} "
-                "not there. Download it again."
+                f"{folder} is not whole: {INDEX} names {', '.join(missing[:3])}{more}, not there. Download it again."
             )
         return files
     if files := sorted(folder.glob("model*.safetensors")):
@@ -60,9 +60,10 @@ def read_file(file: Path) -> Tensors:
     """The tensors of one file of safetensors, lazy."""
     try:
         _check_whole(file)
-        return dict(mx.load(str(file)))  # pyright: ignore[reportCallIssue, reportArgumentType]
+        tensors: Any = mx.load(str(file))
     except (RuntimeError, OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{file} cannot be read: {error}. Download it again.") from None
+    return tensors
 
 
 def _check_whole(file: Path) -> None:

@@ -8,7 +8,7 @@ from lmx_core.errors import ConfigError
 from lmx_hf.config import Config, scaling_spec
 from lmx_hf.described import Described
 from lmx_hf.family import Family, layered, whole
-from lmx_hf.rules import Parts, Rule
+from lmx_hf.rules import Beside, Chain, Equal, Parts, Rule, Shaped
 
 NUMBERS = {
     "d_model": "hidden_size",
@@ -20,7 +20,9 @@ NUMBERS = {
 }
 HEADS = {"n_kv_heads": "num_key_value_heads", "head_dim": "head_dim"}
 WHOLE = whole({"embed": "embed_tokens", "norm": "norm", "head": "lm_head"})
-ATTENTION = {f"attention.{each}": f"self_attn.{each}" for each in ("q_proj", "k_proj", "v_proj", "o_proj", "q_norm", "k_norm")}
+ATTENTION = {
+    f"attention.{each}": f"self_attn.{each}" for each in ("q_proj", "k_proj", "v_proj", "o_proj", "q_norm", "k_norm")
+}
 FFN = {f"ffn.{each}": f"mlp.{each}_proj" for each in ("gate", "up", "down")}
 PRE_NORM = {"layout.attention_norm": "input_layernorm", "layout.ffn_norm": "post_attention_layernorm"}
 
@@ -43,26 +45,32 @@ SANDWICH_4 = rules(
     layout__ffn_norm="post_attention_layernorm",
     layout__ffn_out_norm="post_mlp_layernorm",
 )
+ACT = "layers.{i}.mlp.act_fn"
+ALPHAS = ["layers.{i}.ffn.activation.alpha_p", "layers.{i}.ffn.activation.alpha_n"]
+ONE = Shaped((1,), (1,))
+"""mlx-lm has no axis there."""
 XIELU = [
-    *(Rule(f"layers.{{i}}.mlp.act_fn.alpha_{sign}", f"layers.{{i}}.ffn.activation.alpha_{sign}") for sign in "pn"),
+    Rule([f"{ACT}.{each}" for each in ("alpha_p", "alpha_n", "beta", "eps")], ALPHAS, Chain(Beside((0.5, -1e-6)), ONE)),
+    *(Rule(f"{ACT}.alpha_{sign}", ours, ONE) for sign, ours in zip("pn", ALPHAS, strict=True)),
     *rules(layout__attention_norm="attention_layernorm", layout__ffn_norm="feedforward_layernorm"),
 ]
 QK_LAYERNORM = rules(attention__q_norm="self_attn.query_layernorm", attention__k_norm="self_attn.key_layernorm")
 
 
+def halved(names: Sequence[Rule]) -> list[Rule]:
+    """With gate and up in one tensor; apart they are read, too."""
+    halves = [f"layers.{{i}}.ffn.{each}.{{p}}" for each in ("gate", "up")]
+    return [Rule("layers.{i}.mlp.gate_up_proj.{p}", halves, Equal(2)), *names]
+
+
 def unfused(names: Sequence[Rule]) -> Callable[[ModelConfig], list[Rule]]:
-    """With gate and up in one tensor, and queries, keys and values; apart they are read, too."""
+    """With queries, keys and values in one tensor, and gate and up; apart they are read, too."""
 
     def made(config: ModelConfig) -> list[Rule]:
         block = config.get_block_config(0)
         queries, shared = block.n_heads * block.head_dim, block.n_kv_heads * block.head_dim
         qkv = [f"layers.{{i}}.attention.{each}_proj.{{p}}" for each in "qkv"]
-        halves = [f"layers.{{i}}.ffn.{each}.{{p}}" for each in ("gate", "up")]
-        return [
-            Rule("layers.{i}.self_attn.qkv_proj.{p}", qkv, Parts((queries, shared, shared))),
-            Rule("layers.{i}.mlp.gate_up_proj.{p}", halves, Parts((block.d_ff, block.d_ff))),
-            *names,
-        ]
+        return [Rule("layers.{i}.self_attn.qkv_proj.{p}", qkv, Parts((queries, shared, shared))), *halved(names)]
 
     return made
 
@@ -239,7 +247,9 @@ def smollm3(config: Config) -> dict[str, Any]:
     pattern = ["rope" if turned[i] else "nope" for i in layers]
     windowed = config.kinds(lambda i: not turned[i])["pattern"] if config["use_sliding_window"] else []
     if any(kind == "rope" for kind, window in zip(pattern, windowed, strict=False) if window == "sliding"):
-        raise ConfigError("layer_types has a window in a layer with a rope. lmx's smollm3 has windows without one alone.")
+        raise ConfigError(
+            "layer_types has a window in a layer with a rope. lmx's smollm3 has windows without one alone."
+        )
     return {**llama(config), "pattern": pattern, "window": config.get("sliding_window") if windowed else None}
 
 
@@ -263,6 +273,20 @@ def apertus(config: Config) -> dict[str, Any]:
     return {**numbers(config), **biases, "activation": config.activation("hidden_act", "xielu")}
 
 
+def apertus_keys(model: Described) -> dict[str, Any]:
+    """A rope is scaled unless the config says that it is not. mlx-lm asks for what all of them have."""
+    keys = attending_keys(model)
+    rope = {"rope_scaling": keys["rope_scaling"] or {"rope_type": "default", "type": "default"}}
+    return {**keys, **rope, "mlp_bias": False, "post_norm": False, "qk_norm": True}
+
+
+def hunyuan_keys(model: Described) -> dict[str, Any]:
+    """mlx-lm asks for the `factor` of a scaling, which nobody reads."""
+    keys = attending_keys(model)
+    scaling = keys["rope_scaling"]
+    return {**keys, "rope_scaling": scaling and {"factor": 1.0, **scaling}, "use_qk_norm": True}
+
+
 def exaone4(config: Config) -> dict[str, Any]:
     every = config.get("sliding_window_pattern", 4)
     letters = every if isinstance(every, str) else "L" * (every - 1) + "G"
@@ -272,7 +296,9 @@ def exaone4(config: Config) -> dict[str, Any]:
 def exaone4_keys(model: Described) -> dict[str, Any]:
     types = model.layer_types
     letters = "".join("L" if each == "sliding_attention" else "G" for each in types)
-    windows = {"sliding_window": model.window, "sliding_window_pattern": letters, "layer_types": types}
+    turned = any(model.knows("position.theta", block) for block in model.layers)
+    window = model.window or (None if turned else model.block.max_seq_len)  # with none at all every layer has a rope
+    windows = {"sliding_window": window, "sliding_window_pattern": letters, "layer_types": types}
     return {**gated_keys(model), **windows}
 
 
@@ -296,9 +322,9 @@ QWEN3 = family("qwen3", "Qwen3ForCausalLM", qwen3, qwen3_keys)
 SEED_OSS = family("seed_oss", "SeedOssForCausalLM", seed_oss, seed_oss_keys)
 GRANITE = family("granite", "GraniteForCausalLM", granite, granite_keys)
 SMOLLM3 = family("smollm3", "SmolLM3ForCausalLM", smollm3, smollm3_keys)
-GLM = family("glm", "GlmForCausalLM", glm, glm_keys, unfused(RULES))
-GLM4 = family("glm4", "Glm4ForCausalLM", glm, glm_keys, unfused(SANDWICH_4))
-APERTUS = family("apertus", "ApertusForCausalLM", apertus, attending_keys, XIELU)
-HUNYUAN = family("hunyuan_v1_dense", "HunYuanDenseV1ForCausalLM", attending, attending_keys, QK_LAYERNORM)
+GLM = family("glm", "GlmForCausalLM", glm, glm_keys, halved(RULES))
+GLM4 = family("glm4", "Glm4ForCausalLM", glm, glm_keys, halved(SANDWICH_4))
+APERTUS = family("apertus", "ApertusForCausalLM", apertus, apertus_keys, XIELU)
+HUNYUAN = family("hunyuan_v1_dense", "HunYuanDenseV1ForCausalLM", attending, hunyuan_keys, QK_LAYERNORM)
 EXAONE4 = family("exaone4", "Exaone4ForCausalLM", exaone4, exaone4_keys, OUTPUT_NORMS)
 HELIUM = family("helium", "HeliumForCausalLM", helium, llama_keys)

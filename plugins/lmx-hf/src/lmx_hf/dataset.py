@@ -1,0 +1,179 @@
+"""Any dataset of the library `datasets` as text, as examples, or as packed rows of tokens."""
+
+import functools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+import attrs
+from attrs import validators
+
+from lmx_core.config import exact_types
+from lmx_core.errors import ConfigError, DataError, did_you_mean
+from lmx_hf.examples import Encoder, Example, Pair
+from lmx_hf.opening import opened
+from lmx_hf.packing import PackedRows, Source, Stream
+from lmx_hf.rows import OPTIONAL, ROLES, Columns, Format, Row, Rows
+
+Split = Literal["train", "validation"]
+LEARNED: tuple[Format, ...] = ("text", "prompt", "messages")
+
+
+def _files(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list | tuple) else value
+
+
+@attrs.frozen(kw_only=True, field_transformer=exact_types)
+class HFDatasetOptions:
+    """Options of `dataset="hf"`."""
+
+    path: str
+    """A name on the hub, a folder that `save_to_disk` wrote or that holds files of data, or what reads `data_files`: "json"
+    (also jsonl), "text" (a row a line), "parquet", "csv" or "arrow"."""
+    name: str | None = None
+    """One of the several configurations that a dataset may have."""
+    split: str = "train"
+    """What is read; a part of it is held out, unless `validation_split` or `validation_files` are."""
+    data_files: Sequence[str] | str = attrs.field(default=(), converter=_files)
+    """Files and globs."""
+    revision: str | None = None
+    """A branch, tag or commit on the hub."""
+    streaming: bool = True
+    """Read as it is used, in memory that does not grow. False downloads and keeps all of it first."""
+    format: Literal["auto", "text", "prompt", "messages", "preference"] = "auto"
+    """What the rows are: `text`; `prompt` and `completion`; `messages` of roles and contents; `prompt`, `chosen` and
+    `rejected`. Unless given, the columns tell."""
+    columns: Mapping[str, str] = attrs.field(factory=dict[str, str])
+    """The names of columns that are called otherwise: `{ text = "content" }`."""
+    shuffle_buffer: int = attrs.field(default=0, validator=validators.ge(0))
+    """How many rows are read and shuffled together, for training; 0 leaves them in order."""
+    seed: int = attrs.field(default=0, validator=validators.ge(0))
+    """Of the shuffling."""
+    validation_split: str | None = None
+    """The split that is held out instead of a fraction."""
+    validation_files: Sequence[str] | str = attrs.field(default=(), converter=_files)
+    """The files that are held out instead of a fraction."""
+    validation_fraction: float = attrs.field(default=0.1, validator=[validators.ge(0), validators.lt(1)])
+    """Share of the rows that is held out, by what they say: equal texts, and answers to one prompt, are on one side."""
+    separator: str = "\n"
+    """What ends each document where documents are text: `lmx train` puts one after another."""
+
+    def __attrs_post_init__(self) -> None:
+        known = [*dict.fromkeys(role for roles in (*ROLES.values(), *OPTIONAL.values()) for role in roles)]
+        for role in self.columns:
+            if role not in known:
+                raise ConfigError(f"columns: no {role!r}. {did_you_mean(role, known)}There are {', '.join(known)}.")
+        if self.validation_split is not None and self.validation_files:
+            raise ConfigError("validation_split and validation_files: give one of them")
+
+
+class HFDataset:
+    """Rows of text, of prompts and completions, of messages or of preferences, in an order that the options alone decide.
+
+    `documents` is what `lmx train` reads. `packed`, `examples` and `pairs` give tokens, and may be left and taken up at
+    any place.
+    """
+
+    Options = HFDatasetOptions
+
+    def __init__(self, options: HFDatasetOptions) -> None:
+        self.options = options
+
+    def documents(self, split: Split) -> Iterable[str]:
+        """Texts, or prompts with their completions, each with the separator behind it."""
+        for _, columns, rows in self._rows(split).chunks({}):
+            for row in rows:
+                yield self._text(columns, row) + self.options.separator
+
+    def packed(
+        self,
+        tokenizer: Any,
+        seq_len: int,
+        split: Split = "train",
+        *,
+        epochs: int | None = 1,
+        begin: Sequence[int] | None = None,
+        end: Sequence[int] | None = None,
+    ) -> PackedRows:
+        """Rows of `seq_len` tokens: one document after another, each between `begin` and `end`.
+
+        These are, unless given, what the tokenizer puts before a text (`<s>`, where it does) and its `eos_token`; without
+        one, the separator. Messages are written by the chat template alone. `epochs=None` never ends.
+        """
+        return PackedRows(self._source(tokenizer, split, LEARNED, epochs, begin, end, seq_len=seq_len), seq_len)
+
+    def examples(
+        self,
+        tokenizer: Any,
+        split: Split = "train",
+        *,
+        epochs: int | None = 1,
+        begin: Sequence[int] | None = None,
+        end: Sequence[int] | None = None,
+    ) -> Stream[Example]:
+        """The rows one by one as tokens, with what of them is to be learned; otherwise as `packed`."""
+        return Stream[Example](self._source(tokenizer, split, LEARNED, epochs, begin, end))
+
+    def pairs(
+        self,
+        tokenizer: Any,
+        split: Split = "train",
+        *,
+        epochs: int | None = 1,
+        begin: Sequence[int] | None = None,
+        end: Sequence[int] | None = None,
+    ) -> Stream[Pair]:
+        """The tokens of preference rows; otherwise as `packed`."""
+        return Stream[Pair](self._source(tokenizer, split, ("preference",), epochs, begin, end))
+
+    def _source(
+        self,
+        tokenizer: Any,
+        split: Split,
+        formats: tuple[Format, ...],
+        epochs: int | None,
+        begin: Sequence[int] | None,
+        end: Sequence[int] | None,
+        **more: Any,
+    ) -> Source:
+        ends = getattr(tokenizer, "eos_tokens", ())[:1] or tokenizer.encode(self.options.separator)
+        before = getattr(tokenizer, "prefix", ())
+        encode = Encoder(tokenizer, [*(before if begin is None else begin)], [*(ends if end is None else end)])
+        plain = {
+            key: list(value) if isinstance(value, tuple) else value for key, value in attrs.asdict(self.options).items()
+        }
+        signature = {**plain, "split of these": split, "begin": encode.begin, "end": encode.end, **more}
+        return Source(rows=self._rows(split, epochs), encode=encode, formats=formats, signature=signature)
+
+    def _rows(self, split: Split, epochs: int | None = 1) -> Rows:
+        if split not in ("train", "validation"):
+            raise DataError(f"there is no split {split!r}; there are 'train' and 'validation'")
+        chosen, held_out = self.options, split == "validation"
+        apart = chosen.validation_split is not None or bool(chosen.validation_files)
+        fraction = chosen.validation_fraction
+        if held_out and not apart and not fraction:
+            raise DataError("validation_fraction=0 holds nothing out. Give it, validation_split or validation_files.")
+        name = (chosen.validation_split if held_out else None) or chosen.split
+        files = (chosen.validation_files if held_out else ()) or chosen.data_files
+        opening = functools.partial(
+            opened, chosen.path, chosen.name, name, tuple(files), chosen.revision, chosen.streaming
+        )
+        return Rows(
+            opened=opening,
+            where=f"{', '.join(files) or chosen.path} ({name})",
+            format=chosen.format,
+            names=chosen.columns,
+            keep=(lambda share: (share < fraction) == held_out) if fraction and not apart else None,
+            block=0 if held_out else chosen.shuffle_buffer,
+            seed=chosen.seed,
+            epochs=epochs,
+        )
+
+    def _text(self, columns: Columns, row: Row) -> str:
+        parts = [row[role] for role in ROLES[columns.format]]
+        if columns.format not in ("text", "prompt") or not all(isinstance(part, str) for part in parts):
+            raise DataError(
+                f'rows of format "{columns.format}" become text by a chat template, which a tokenizer has: read them as '
+                "packed(tokenizer, seq_len), examples(tokenizer) or pairs(tokenizer). `lmx train` reads text, and prompts "
+                "with completions."
+            )
+        return "".join(parts)

@@ -1,0 +1,174 @@
+"""Rows of a dataset in a fixed order, checked, in chunks that can be read again from any of them on."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import attrs
+import numpy as np
+
+from lmx_core.errors import DataError, did_you_mean
+
+Format = Literal["text", "prompt", "messages", "preference"]
+Wanted = Format | Literal["auto"]
+Row = dict[str, Any]
+"""What a row holds, by role: `{"text": ...}`, whatever its columns are called."""
+Position = dict[str, Any]
+"""Where a chunk begins, as plain data."""
+
+ROLES: Mapping[Format, tuple[str, ...]] = {
+    "preference": ("chosen", "rejected"),
+    "messages": ("messages",),
+    "prompt": ("prompt", "completion"),
+    "text": ("text",),
+}
+"""What a row of each format must have. The first whose columns are all there is a dataset's own."""
+OPTIONAL: Mapping[str, tuple[str, ...]] = {"preference": ("prompt",), "messages": ("tools",), "prompt": ("tools",)}
+EXPECTED: Mapping[Format, str] = {
+    "text": "a text",
+    "messages": "a list of messages, each with a role and a content",
+    "prompt": "a text or a list of messages",
+    "preference": "a text or a list of messages",
+}
+CHUNK = 1000
+"""Rows that are read, and become tokens, together."""
+
+
+@attrs.frozen
+class Columns:
+    """Which column of a dataset holds what."""
+
+    format: Format
+    of: Mapping[str, str]
+    """Columns by role."""
+
+    @classmethod
+    def found(cls, wanted: Wanted, names: Mapping[str, str], there: Sequence[str], where: str) -> "Columns":
+        """For a format or "auto"; `names` are those of columns that are called other than their roles."""
+        formats: list[Format] = [*ROLES] if wanted == "auto" else [wanted]
+        for each in formats:
+            if all(names.get(role, role) in there for role in ROLES[each]):
+                roles = [*ROLES[each], *(role for role in OPTIONAL.get(each, ()) if names.get(role, role) in there)]
+                return cls(each, {role: names.get(role, role) for role in roles})
+        listed = ", ".join(there)
+        if wanted == "auto":
+            kinds = "; ".join(" and ".join(ROLES[each]) for each in ROLES)
+            raise DataError(
+                f"{where} has the columns {listed}, none of the sets that lmx knows: {kinds}. Say which column holds "
+                f'what: columns = {{ text = "{there[0] if there else "..."}" }}.'
+            )
+        missing = next(names.get(role, role) for role in ROLES[wanted] if names.get(role, role) not in there)
+        raise DataError(
+            f"{where} has no column {missing!r}. {did_you_mean(missing, there)}Its columns: {listed}. Rows of format "
+            f'"{wanted}" have {" and ".join(ROLES[wanted])}; columns = {{ {ROLES[wanted][0]} = "..." }} names another.'
+        )
+
+    def rows(self, batch: Mapping[str, Sequence[Any]]) -> Iterator[Row]:
+        count = len(next(iter(batch.values())))
+        values = [batch.get(column) or [None] * count for column in self.of.values()]
+        for row in zip(*values, strict=True):
+            yield dict(zip(self.of, row, strict=True))
+
+    def problem(self, row: Row) -> str | None:
+        """What is wrong with a row, or None."""
+        for role, column in self.of.items():
+            value = row[role]
+            if role == "tools" or (self.format != "messages" and isinstance(value, str)):
+                continue
+            if self.format == "text" or not _is_conversation(value):
+                return f"its {column} is {value!r:.60} ({type(value).__name__}), not {EXPECTED[self.format]}"
+        return None
+
+
+def _is_conversation(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(_is_message(each) for each in value)
+
+
+def _is_message(value: Any) -> bool:
+    return (
+        isinstance(value, dict) and isinstance(value.get("role"), str) and ("content" in value or "tool_calls" in value)
+    )
+
+
+@attrs.frozen(kw_only=True)
+class Rows:
+    """The rows of one split, in the order of its files, or shuffled within blocks by a seed."""
+
+    opened: Callable[[], Any]
+    """Gives a `datasets.IterableDataset`."""
+    where: str
+    """What messages call it."""
+    format: Wanted
+    names: Mapping[str, str]
+    keep: Callable[[float], bool] | None
+    """Whether a row belongs here by its share, from 0 to 1, which its content alone decides; None takes all."""
+    block: int = 0
+    """How many rows are shuffled together; 0 leaves them in order."""
+    seed: int = 0
+    epochs: int | None = 1
+
+    def chunks(self, position: Position) -> Iterator[tuple[Position, Columns, list[Row]]]:
+        """From a position on: `{}` is the beginning, and each chunk says where it begins.
+
+        Rows are counted from 0 in messages. `DataError` for rows that are of another kind than their format says.
+        """
+        epoch = position.get("epoch", 0)
+        while self.epochs is None or epoch < self.epochs:
+            empty = True
+            for place, columns, rows in self._blocks(position):
+                order = self._order(len(rows), epoch, place["block"])
+                first = position.get("row", 0) if place["block"] == position.get("block", 0) else 0
+                for start in range(first, len(rows), CHUNK):
+                    empty = False
+                    chosen = [rows[i] for i in order[start : start + CHUNK]]
+                    yield {"epoch": epoch, "row": start, **place}, columns, chosen
+            if empty and not position:
+                raise DataError(f"{self.where} has no rows. Give it more text, or correct the split.")
+            epoch, position = epoch + 1, {}
+
+    def _order(self, count: int, epoch: int, block: int) -> Sequence[int]:
+        if not self.block:
+            return range(count)
+        return np.random.default_rng([self.seed, epoch, block]).permutation(count).tolist()
+
+    def _blocks(self, position: Position) -> Iterator[tuple[Position, Columns, list[Row]]]:
+        dataset, source = self.opened(), position.get("source")
+        if source is not None:
+            dataset.load_state_dict(source)
+        read, number = position.get("read", 0), position.get("block", 0)
+        batches = dataset.iter(batch_size=self.block or CHUNK)
+        columns: Columns | None = None
+        while (batch := self._next(batches, read)) is not None:
+            columns = columns or Columns.found(self.format, self.names, list(batch), self.where)
+            rows = [*self._checked(columns, batch, read)]
+            yield {"block": number, "read": read, "source": source}, columns, rows
+            read, number, source = read + len(next(iter(batch.values()))), number + 1, dataset.state_dict()
+
+    def _next(self, batches: Iterator[Any], read: int) -> Any:
+        try:
+            return next(batches, None)
+        except Exception as error:  # of the many readers of files
+            raise DataError(
+                f"{self.where} cannot be read after row {read}: {type(error).__name__}: {error}. Mend the file there, or "
+                "leave it out."
+            ) from None
+
+    def _checked(self, columns: Columns, batch: Mapping[str, Sequence[Any]], read: int) -> Iterator[Row]:
+        for i, row in enumerate(columns.rows(batch), read):
+            if problem := columns.problem(row):
+                raise DataError(
+                    f"row {i} of {self.where}: {problem}. Leave such rows out, or name another column: columns = "
+                    f'{{ {next(iter(columns.of))} = "..." }}.'
+                )
+            if row != {"text": ""} and (self.keep is None or self.keep(share(row))):
+                yield row
+
+
+def share(row: Row) -> float:
+    """Where a row stands among all that could be there, from 0 to 1: equal texts, and answers to one prompt, together."""
+    content = row.get("text") or row.get("prompt") or row
+    if not isinstance(content, str):
+        content = json.dumps(content, sort_keys=True, default=str)
+    digest = hashlib.blake2b(content.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest) / 2**64
