@@ -48,7 +48,8 @@ def lmx_missing(kind: str, name: str) -> str | None:
 def lmx_opener(place: str) -> "Callable[[], Opened] | None":
     """How to read a model that lmx did not write, a folder or a name of any kind, or None where it is not this one's.
 
-    Reading it happens in the call of what is returned, whose errors the user sees. The first distribution by name decides.
+    Reading it happens in the call of what is returned, whose errors the user sees. It may also have a method `config()`,
+    the model's config without its weights. The first distribution by name decides.
     """
 
 

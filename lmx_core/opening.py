@@ -7,8 +7,8 @@ from typing import Any
 import attrs
 
 from lmx_core import hooks
-from lmx_core.checkpoint import CONFIG, TOKENIZER, load_model, model_directory
-from lmx_core.config import ComponentSpec, spec
+from lmx_core.checkpoint import CONFIG, TOKENIZER, load_model, model_directory, read_config
+from lmx_core.config import ComponentSpec, ModelConfig, spec
 from lmx_core.data.tokenizers import load_tokenizer, name_of
 from lmx_core.errors import CheckpointError
 from lmx_core.model import LanguageModel
@@ -30,12 +30,24 @@ def open_model(place: str) -> Opened:
 
     `CheckpointError` where nobody reads it.
     """
+    return _ours(model_directory(place)) if is_ours(place) else _opener(place)()
+
+
+def config_of(place: str) -> ModelConfig:
+    """The config of the same, for which no weights are read where the plugin can do without."""
     if is_ours(place):
-        return _ours(model_directory(place))
+        return read_config(model_directory(place))
+    opener = _opener(place)
+    return opener.config() if hasattr(opener, "config") else opener().model.config
+
+
+def _opener(place: str) -> Any:
     openers = hooks.openers(place)
     if not openers:
-        raise CheckpointError(f"{place} is no model of lmx. To read models of Hugging Face: pip install lmx-hf")
-    return openers[0]()
+        raise CheckpointError(
+            f"{place} is no model of lmx, and nothing that is installed opens it. lmx-hf opens those of Hugging Face."
+        )
+    return openers[0]
 
 
 def is_ours(place: str) -> bool:

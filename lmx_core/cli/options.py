@@ -38,9 +38,9 @@ def model_config(name: str, size: str | None) -> ModelConfig:
     if size is not None:
         raise ConfigError(f"--size {size} is for an architecture by name; {name} is a file")
     if path.is_dir():
-        from lmx_core.checkpoint import model_directory, read_config
+        from lmx_core.opening import config_of
 
-        return read_config(model_directory(path))
+        return config_of(name)
     config, known = run_of(path)
     if not known:
         click.echo(

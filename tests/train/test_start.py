@@ -106,7 +106,7 @@ def test_the_config_of_such_a_run_starts_another(started, folder):
     ("assignments", "place", "message"),
     [
         (['model.factory="llama"', 'model.size="tiny"'], None, r"is another than \[model\] says"),
-        ([], "nothing", "nothing is no model of lmx"),
+        ([], "nothing", "nothing is no model of lmx, and nothing that is installed opens it"),
         ([], "bare", "has no tokenizer. Name one: data.tokenizer"),
         ([], "broken", "config.json is damaged or not lmx's"),
         ([], "foreign", "foreign is no model of lmx"),

@@ -194,6 +194,8 @@ def test_a_position_of_other_data_is_refused(corpus, tokenizer):
     state = dataset(**options).packed(tokenizer, 64).state_dict()
     for other, message in (
         (dataset(**options, seed=3).packed(tokenizer, 64), "saved with seed=0 and this stream has 3"),
+        (dataset(**options, name="b").packed(tokenizer, 64), "saved with name=None and this stream has 'b'"),
+        (dataset(**options).examples(tokenizer), "saved with seq_len=64 and this stream has None"),
         (dataset(**options).packed(tokenizer, 65), "saved with seq_len=64 and this stream has 65"),
         (dataset(**options).examples(ByteTokenizer()), "saved with begin="),
     ):

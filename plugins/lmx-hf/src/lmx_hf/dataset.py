@@ -9,6 +9,7 @@ from attrs import validators
 
 from lmx_core.config import exact_types
 from lmx_core.errors import ConfigError, DataError, did_you_mean
+from lmx_core.serialize import plain
 from lmx_hf.examples import Encoder, Example, Pair
 from lmx_hf.opening import opened
 from lmx_hf.packing import PackedRows, Source, Stream
@@ -138,10 +139,7 @@ class HFDataset:
         ends = getattr(tokenizer, "eos_tokens", ())[:1] or tokenizer.encode(self.options.separator)
         before = getattr(tokenizer, "prefix", ())
         encode = Encoder(tokenizer, [*(before if begin is None else begin)], [*(ends if end is None else end)])
-        plain = {
-            key: list(value) if isinstance(value, tuple) else value for key, value in attrs.asdict(self.options).items()
-        }
-        signature = {**plain, "split of these": split, "begin": encode.begin, "end": encode.end, **more}
+        signature = {**plain(self.options), "of": split, "begin": encode.begin, "end": encode.end, **more}
         return Source(rows=self._rows(split, epochs), encode=encode, formats=formats, signature=signature)
 
     def _rows(self, split: Split, epochs: int | None = 1) -> Rows:

@@ -53,11 +53,12 @@ class Source:
             saved, position, offset = state["of"], state["position"], state["offset"]
         except (KeyError, TypeError):
             raise DataError(f"this is no position of a stream: {state!r:.80}. Give what state_dict() gave.") from None
-        for key, value in self.signature.items():
-            if saved.get(key) != value:
+        for key in {**saved, **self.signature}:
+            before, now = saved.get(key), self.signature.get(key)
+            if before != now:
                 raise DataError(
-                    f"the position was saved with {key}={saved.get(key)!r} and this stream has {value!r}. Go on with the "
-                    "same data and settings, or start anew."
+                    f"the position was saved with {key}={before!r} and this stream has {now!r}. Go on with the same data "
+                    "and settings, or start anew."
                 )
         return position, offset
 
