@@ -58,7 +58,7 @@ def wheels(session: nox.Session) -> Path:
 
 BUILT: list[Path] = []
 NOT_AGAIN = ["-m", "not once"]
-"""What does not depend on what else is installed runs with core alone, and not again."""
+"""What does not depend on what else is installed runs with core, or with its plugin, alone, and not again."""
 
 
 def build(session: nox.Session, source: Path, folder: Path) -> None:
@@ -122,7 +122,7 @@ def tests(session: nox.Session, what: str) -> None:
     """
     requirements, folders = MATRIX[what]
     prepare(session, requirements, "--constraint", "constraints.txt")
-    run_tests(session, folders, *([] if what == "core" else NOT_AGAIN))
+    run_tests(session, folders, *(NOT_AGAIN if what == "all" else []))
     if what == "all" and not session.posargs:
         for other in ("broken", "renamed", "scaffold", "third_party", "docs"):
             session.notify(other)
@@ -169,17 +169,19 @@ def seeds(session: nox.Session) -> None:
 
 @nox.session(python=PYTHON, venv_backend="venv")
 def parity(session: nox.Session) -> None:
-    """Every family against transformers, live: logits with the same weights, and parameters of the published sizes.
+    """Every family against transformers, live: what it writes is read, what lmx writes it reads, with the same logits, and
+    the published sizes have as many parameters; adapters against PEFT.
 
     With pip, which can be told of an index that has PyTorch for CPUs alone (`PIP_EXTRA_INDEX_URL`); uv takes gigabytes more.
     """
     names = [name.replace("-", "_") for name in with_dependencies(list(PLUGINS))]
     built = [str(wheel) for name in names for wheel in wheels(session).glob(f"{name}-*.whl")]
     session.install("--force-reinstall", "--no-deps", *built, silent=True)
-    tools = [*PROJECT["dependency-groups"]["test"], "torch==2.13.0", "transformers"]
+    tools = [*PROJECT["dependency-groups"]["test"], "torch==2.13.0", "transformers", "peft"]
     folder = str(wheels(session))
     session.install(CORE, *PLUGINS, *tools, "--find-links", folder, "--constraint", "constraints.txt")
-    session.run("pytest", "tests/architectures/test_transformers.py", *session.posargs)
+    folder = "plugins/lmx-hf/tests"
+    session.run("pytest", f"{folder}/test_transformers.py", f"{folder}/test_peft.py", *session.posargs)
 
 
 @nox.session(python=PYTHON)

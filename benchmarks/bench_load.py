@@ -42,7 +42,7 @@ def written(folder: Path, layers: int, fused: bool) -> int:
     from mlx.utils import tree_map
 
     from lmx_core import LanguageModel, make_config
-    from lmx_hf.export import export
+    from lmx_hf.save import export
 
     sizes = {"d_model": 2048, "n_heads": 16, "n_kv_heads": 8, "d_ff": 5632, "n_layers": layers, "vocab_size": 32_000}
     model = LanguageModel(make_config("phi3" if fused else "llama", **sizes))

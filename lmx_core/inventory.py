@@ -57,6 +57,8 @@ def find(name: str) -> Ref:
     dist, _, bare = name.rpartition("/")
     everything = [entry for entry in entries() if entry.state != "refused"]
     having = sorted({e.kind for e in everything if e.name == bare and canonical(dist) in ("", e.distribution)})
+    if len(having) > 1:  # a kind that a plugin brought takes no name from core's
+        having = [kind for kind in having if any(ref.dist == CORE for ref in registry(kind).refs())] or having
     if len(having) == 1:
         return registry(having[0]).find(name)
     if having:

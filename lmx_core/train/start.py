@@ -9,6 +9,7 @@ from mlx.utils import tree_map
 
 from lmx_core.config import ModelConfig
 from lmx_core.errors import ConfigError
+from lmx_core.exactly import NONE
 from lmx_core.opening import Opened, open_model
 from lmx_core.quantised import packed_modules
 from lmx_core.serialize import plain, structure
@@ -20,7 +21,7 @@ def begun(table: Mapping[str, Any]) -> tuple[Mapping[str, Any], Opened | None]:
     A table without `start` is returned as it is.
     """
     place = table.get("start")
-    if not isinstance(place, str):
+    if not isinstance(place, str) or place == NONE:
         return table, None  # whatever else it is, the config's own reader says so
     opened = open_model(place)
     if "model" in table and structure(table["model"], ModelConfig, "model") != opened.model.config:

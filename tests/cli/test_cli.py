@@ -332,7 +332,7 @@ def test_mlx_without_a_backend_says_what_to_install(tmp_path, arguments):
         (["train", "tiny.toml", "--set", "train.seq_len=100_000_000"], "seq_len=100000000 needs 100000001 tokens"),
         (["train", "--resume", "nowhere"], "nowhere is no run directory"),
         (["train", "tiny.toml", "--resume", "nowhere"], "--resume nowhere goes on with that run's own config"),
-        (["generate", "nowhere", "--prompt", "x"], "nowhere is not a directory"),
+        (["generate", "./nowhere", "--prompt", "x"], "./nowhere is no model of lmx"),
         (["generate", "empty", "--prompt", "x"], "empty holds neither a model"),
         (["generate", "x", "--temp", "-1"], "is not in the range"),
     ],

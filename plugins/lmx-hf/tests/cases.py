@@ -9,7 +9,7 @@ import pytest
 
 from lmx_core.errors import UnknownComponentError
 from lmx_core.registry import registry
-from lmx_hf.load import family_of, text_part
+from lmx_hf.lookup import family_of, text_part
 
 SHARED = Path(__file__).parents[4] / "shared"
 CASES = SHARED / "hf_cases"
@@ -24,13 +24,16 @@ NEEDS = {
 """Factories of which a plugin provides the components."""
 
 
-def missing(data):
-    """The distributions that a config.json's model needs and that are not here."""
+def needed(data):
+    """The distributions that a config.json's model needs beside core."""
     factory = family_of(data).factory
-    needed = [dist for dist, factories in NEEDS.items() if factory in factories]
-    if text_part(data)["model_type"] == "qwen3_5_moe_text":
-        needed.append("lmx-ffn-moe")
-    return [dist for dist in needed if importlib.util.find_spec(dist.replace("-", "_")) is None]
+    dists = [dist for dist, factories in NEEDS.items() if factory in factories]
+    return [*dists, "lmx-ffn-moe"] if text_part(data)["model_type"] == "qwen3_5_moe_text" else dists
+
+
+def missing(data):
+    """Those of them that are not here."""
+    return [dist for dist in needed(data) if importlib.util.find_spec(dist.replace("-", "_")) is None]
 
 
 def known(data):
@@ -44,9 +47,8 @@ def known(data):
 def param(*values, data, name):
     """A test's case, skipped where its plugins are not installed."""
     lacking = missing(data)
-    return pytest.param(
-        *values, id=name, marks=pytest.mark.skipif(bool(lacking), reason=f"needs {' and '.join(lacking)}")
-    )
+    marks = pytest.mark.skipif(bool(lacking), reason=f"needs {' and '.join(lacking)}")
+    return pytest.param(*values, id=name, marks=marks if needed(data) else pytest.mark.once)
 
 
 def every():

@@ -10,6 +10,8 @@ from lmx_hf.adapters import fused
 
 from .small_adapters import LAYER, folder, low_rank, mlx_lm, numbers, peft
 
+pytestmark = pytest.mark.once
+
 Q, K = f"{LAYER}.q_proj", f"{LAYER}.k_proj"
 WEIGHTS = {f"{Q}.weight": numbers(6, 4), f"{K}.weight": numbers(6, 4)}
 

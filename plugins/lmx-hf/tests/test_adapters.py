@@ -8,6 +8,8 @@ from lmx_hf.adapters import fused
 
 from .small_adapters import LAYER, close, dora, low_rank, mlx_lm, named, numbers, peft, product, scaled
 
+pytestmark = pytest.mark.once
+
 Q = f"{LAYER}.q_proj"
 FACTORS = low_rank(Q, 6, 4)
 A, B = FACTORS.values()

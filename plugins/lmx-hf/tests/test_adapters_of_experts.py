@@ -6,9 +6,12 @@ import pytest
 
 from lmx_core.errors import CheckpointError
 from lmx_hf.adapters import fused, layouts
-from lmx_hf.rules import Chain, Equal, InTurn, Rule, Turned
+from lmx_hf.rules import Rule
+from lmx_hf.transforms import Chain, InTurn, Parts, Turned
 
 from .small_adapters import close, mlx_lm, numbers, peft, scaled
+
+pytestmark = pytest.mark.once
 
 MLP = "model.layers.0.mlp"
 E, D, F, R = 3, 4, 5, 2
@@ -110,9 +113,9 @@ def test_layouts():
     """A family's rules know which tensors are stored (in, out), and whose rows take turns."""
     by_turns = Chain(Turned(), InTurn((1, 1), axis=1))
     rules = [
-        Rule("h.{i}.c_attn.{p}", "layers.{i}.qkv.{p}", Chain(Turned(), Equal(1))),
+        Rule("h.{i}.c_attn.{p}", "layers.{i}.qkv.{p}", Chain(Turned(), Parts(1))),
         Rule("h.{i}.c_proj.weight", "layers.{i}.o.weight", Turned()),
-        Rule("h.{i}.kv_b.weight", "layers.{i}.kv.weight", Chain(Equal(1), Turned())),
+        Rule("h.{i}.kv_b.weight", "layers.{i}.kv.weight", Chain(Parts(1), Turned())),
         Rule("h.{i}.experts.gate_up_proj", ["layers.{i}.gate", "layers.{i}.up"], by_turns),
         Rule("h.{i}.experts.gate_up_proj.{p}", ["layers.{i}.gate", "layers.{i}.up"], InTurn((1, 1), axis=1)),
         Rule("h.{i}.qkv.weight", ["layers.{i}.q", "layers.{i}.k"], InTurn((4, 2))),

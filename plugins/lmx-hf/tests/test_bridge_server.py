@@ -16,6 +16,8 @@ from .small_models import PROMPTS, QUESTION, greedy, saved, talking
 
 pytest.importorskip("mlx_lm", reason="the tests run mlx-lm's server")
 
+pytestmark = pytest.mark.once
+
 
 class Server:
     """`lmx mlx-lm server`, until the block ends."""

@@ -63,18 +63,18 @@ def test_the_greedy_continuation_is_that_of_transformers(case):
     assert together[1] == continuation
 
 
-@pytest.mark.parametrize("format", ["hf", "mlx-lm", "lmx"])
-def test_what_is_exported_is_read_again_bit_by_bit(case, format, tmp_path):
+@pytest.mark.parametrize("program", ["hf", "mlx-lm", "lmx"])
+def test_what_is_exported_is_read_again_bit_by_bit(case, program, tmp_path):
     """The same parameters, of a model that knows where it came from, and of one that does not."""
     model, _, _ = case
     for source in (model.source, None):
         model.source = source
-        export(model, tmp_path / f"{source is None}", format)
-        again = reread(tmp_path / f"{source is None}", format)
+        export(model, tmp_path / f"{source is None}", program)
+        again = reread(tmp_path / f"{source is None}", program)
         ours, theirs = flat_parameters(model), flat_parameters(again)
         assert ours.keys() == theirs.keys()
         assert all(mx.array_equal(weight, theirs[name]).item() for name, weight in ours.items())
 
 
-def reread(folder, format):
-    return load_model(folder) if format == "lmx" else load_from_hf(folder)[0]
+def reread(folder, program):
+    return load_model(folder) if program == "lmx" else load_from_hf(folder)[0]

@@ -13,6 +13,8 @@ from lmx_hf import HFTokenizer
 
 from .small_tokenizers import gpt2, llama3, written
 
+pytestmark = pytest.mark.once
+
 CHATML = (
     "{%- for message in messages %}{{- '<|im_start|>' + message.role + '\n' + message.content | trim + '<|im_end|>\n' }}"
     "{%- endfor %}{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}"

@@ -20,6 +20,8 @@ from .small_tokenizers import TEXT, gpt2, llama2, llama3
 
 datasets = pytest.importorskip("datasets", reason="this is what reads them")
 
+pytestmark = pytest.mark.once
+
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"

@@ -23,6 +23,8 @@ from .small_models import spelling
 
 pytest.importorskip("mlx_lm", reason="the tests make models of mlx-lm")
 
+pytestmark = pytest.mark.once
+
 PROMPT = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5]
 LIKE_LLAMA = {
     "vocab_size": 256,

@@ -32,6 +32,8 @@ from .small_tokenizers import (
     written,
 )
 
+pytestmark = pytest.mark.once
+
 HERE = Path(__file__).parent
 BYTE_LEVEL = HERE / "byte_level.json"
 """Written by `gpt2().save(...)`."""

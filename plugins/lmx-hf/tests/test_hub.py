@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 from huggingface_hub import close_session, constants, file_download
 
-from lmx_hf import sums
-from lmx_hf.hub import ADAPTER, HubError, Kind, fetch
+from lmx_hf.hub import ADAPTER, HubError, Kind, fetch, sums
 
 from .hub import TOKEN, Hub, cut, flipped, html, short, status, sum_of
+
+pytestmark = pytest.mark.once
 
 WEIGHTS = bytes(range(256)) * 20
 SMALL = {

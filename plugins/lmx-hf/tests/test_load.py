@@ -14,8 +14,10 @@ from lmx_core.quantised import Packing, packed_modules
 from lmx_core.registry import registry
 from lmx_core.testing import randomise
 from lmx_hf import Family, Rule, config_from_hf, export, load_from_hf
-from lmx_hf.export import fitting
 from lmx_hf.families import llama
+from lmx_hf.save import fitting
+
+pytestmark = pytest.mark.once
 
 WHOLE = re.compile(r"^(model\.language_model|language_model\.model|model)\.")
 TOKENS = mx.array([[3, 1, 4, 1, 5, 9, 2, 6]])

@@ -15,6 +15,8 @@ from .small_adapters import close, numbers
 
 pytest.importorskip("mlx_lm", reason="the test writes adapters with mlx-lm")
 
+pytestmark = pytest.mark.once
+
 SIZES = {
     "vocab_size": 50,
     "hidden_size": 32,

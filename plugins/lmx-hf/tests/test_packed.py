@@ -12,6 +12,8 @@ from lmx_core.errors import CheckpointError, ConfigError, LmxWarning
 from lmx_core.quantised import Packing
 from lmx_hf.packed import awq, quantisation_entry, unpacked
 
+pytestmark = pytest.mark.once
+
 GPTQ = {"quantization_config": {"quant_method": "gptq", "checkpoint_format": "gptq"}}
 GPTQ_V2 = {"quantization_config": {"quant_method": "gptq", "checkpoint_format": "gptq_v2"}}
 AWQ = {"quantization_config": {"quant_method": "awq", "version": "gemm"}}

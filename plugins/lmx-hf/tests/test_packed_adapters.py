@@ -7,6 +7,8 @@ from lmx_hf.adapters import fused
 
 from .small_adapters import LAYER, close, named, numbers, peft, scaled
 
+pytestmark = pytest.mark.once
+
 Q = f"{LAYER}.q_proj"
 PACKINGS = [("affine", bits, 32) for bits in (2, 3, 4, 5, 6, 8)] + [("affine", 4, 64), ("affine", 8, 128)]
 PACKINGS += [("mxfp4", 4, 32), ("mxfp8", 8, 32), ("nvfp4", 4, 16)]

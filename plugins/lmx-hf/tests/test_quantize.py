@@ -16,8 +16,10 @@ from lmx_core.model import flat_parameters
 from lmx_core.quantised import BITS, Packing, packed_modules, quantise
 from lmx_core.testing import close, randomise
 from lmx_hf.cli import quantize
-from lmx_hf.export import export
 from lmx_hf.load import load_from_hf
+from lmx_hf.save import export
+
+pytestmark = pytest.mark.once
 
 TOKENS = mx.array([[1, 5, 3, 200, 17, 90, 2]])
 FOUR = {"bits": 4, "group_size": 32, "mode": "affine"}

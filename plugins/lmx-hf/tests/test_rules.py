@@ -3,7 +3,10 @@
 import mlx.core as mx
 import pytest
 
-from lmx_hf.rules import Aside, InTurn, Parts, Raised, Reversed, Rule, Same, Stacked, reading, writing
+from lmx_hf.rules import Rule, reading, writing
+from lmx_hf.transforms import Aside, InTurn, Parts, Raised, Reversed, Same, Stacked
+
+pytestmark = pytest.mark.once
 
 ROWS = mx.arange(12).reshape(6, 2)
 WHOLE_FIRST = [

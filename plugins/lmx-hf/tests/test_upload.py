@@ -11,14 +11,17 @@ from lmx_core import LanguageModel, load_model, make_config
 from lmx_core.checkpoint import save_model
 from lmx_core.errors import LmxError
 from lmx_core.model import flat_parameters
-from lmx_hf.card import model_card
 from lmx_hf.cli.upload import upload as verb
 from lmx_hf.hub import fetch
-from lmx_hf.upload import upload
+from lmx_hf.hub.card import model_card
+from lmx_hf.hub.upload import upload
 
 from .hub import TOKEN, cut, status
 
-pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # huggingface_hub sends files so
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning"),
+]  # huggingface_hub sends files so
 
 LOST = cut(10)
 LLAMA = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "_name_or_path": "someone/llama"}

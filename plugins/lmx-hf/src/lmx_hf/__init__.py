@@ -11,20 +11,21 @@ if TYPE_CHECKING:
     from lmx_hf.bridge import from_mlx_lm as from_mlx_lm
     from lmx_hf.dataset import HFDataset as HFDataset
     from lmx_hf.dataset import HFDatasetOptions as HFDatasetOptions
-    from lmx_hf.export import export as export
     from lmx_hf.family import Family as Family
-    from lmx_hf.load import config_from_hf as config_from_hf
     from lmx_hf.load import load_from_hf as load_from_hf
+    from lmx_hf.lookup import config_from_hf as config_from_hf
     from lmx_hf.rules import Rule as Rule
+    from lmx_hf.save import export as export
     from lmx_hf.tokenizer import HFTokenizer as HFTokenizer
     from lmx_hf.tokenizer import HFTokenizerOptions as HFTokenizerOptions
 
 _HOMES = {
     "bridge": ("from_mlx_lm",),
     "dataset": ("HFDataset", "HFDatasetOptions"),
-    "export": ("export",),
+    "save": ("export",),
     "family": ("Family",),
-    "load": ("config_from_hf", "load_from_hf"),
+    "load": ("load_from_hf",),
+    "lookup": ("config_from_hf",),
     "rules": ("Rule",),
     "tokenizer": ("HFTokenizer", "HFTokenizerOptions"),
 }

@@ -17,18 +17,27 @@ REPOSITORY = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")
 
 @attrs.frozen
 class Opener:
-    """Reads a model where it is."""
+    """Reads a model where it is: as lmx's, or where no loader knows it, as mlx-lm's."""
 
     place: str
 
     def __call__(self) -> "Opened":
         from lmx_hf.load import opened
+        from lmx_hf.lookup import UnknownFamilyError
 
-        return opened(self.place)
+        try:
+            return opened(self.place)
+        except UnknownFamilyError:
+            from lmx_hf.bridge import theirs
+
+            found = theirs.opened(self.place)
+            if found is None:
+                raise
+            return found
 
     def config(self) -> "ModelConfig":
         from lmx_hf.hub import fetch
-        from lmx_hf.load import config_from_hf, read_config
+        from lmx_hf.lookup import config_from_hf, read_config
 
         return config_from_hf(read_config(fetch(self.place)))
 

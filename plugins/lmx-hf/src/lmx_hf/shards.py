@@ -7,7 +7,7 @@ from typing import Any
 import mlx.core as mx
 
 from lmx_core.errors import CheckpointError
-from lmx_hf.rules import Tensors
+from lmx_hf.transforms import Tensors
 
 INDEX, WEIGHTS = "model.safetensors.index.json", "model.safetensors"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")

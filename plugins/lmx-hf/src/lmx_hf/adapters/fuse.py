@@ -13,7 +13,7 @@ from lmx_hf.adapters.names import HEAD, Names, canonical
 from lmx_hf.adapters.places import Asked, Place, Places
 from lmx_hf.adapters.read import read
 from lmx_hf.adapters.stored import sides
-from lmx_hf.rules import Tensors
+from lmx_hf.transforms import Tensors
 
 
 def fused(

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from lmx_hf.adapters.places import Asked
-from lmx_hf.rules import Chain, InTurn, Rule, Transform, Turned, Use, reading
+from lmx_hf.rules import Rule, Use, reading
+from lmx_hf.transforms import Chain, InTurn, Transform, Turned
 
 
 def layouts(rules: Sequence[Rule], names: Mapping[str, str]) -> tuple[Asked, Asked]:

@@ -9,7 +9,7 @@ from mlx.core import array
 from lmx_core.errors import CheckpointError
 from lmx_hf.adapters.changes import Adapter, LowRank, Misfit, Wanted, Whole
 from lmx_hf.adapters.names import is_embedding
-from lmx_hf.rules import Tensors
+from lmx_hf.transforms import Tensors
 
 PARTS = ("lora_a", "lora_b", "m")
 KINDS = ("lora", "dora", "full")

@@ -11,7 +11,7 @@ from mlx.core import array
 
 from lmx_core.errors import CheckpointError
 from lmx_hf.adapters.changes import Adapter, Change, LowRank, Misfit, Shift, Wanted, Whole
-from lmx_hf.rules import Tensors
+from lmx_hf.transforms import Tensors
 
 Number = TypeVar("Number", int, float)
 PREFIX = re.compile(r"^base_model\.(?:model\.)?")

@@ -10,7 +10,7 @@ from mlx.core import array
 from lmx_hf.adapters.changes import Change, Misfit, Wanted
 from lmx_hf.adapters.names import Names, canonical
 from lmx_hf.adapters.stored import Stored
-from lmx_hf.rules import Tensors
+from lmx_hf.transforms import Tensors
 
 STACK = re.compile(r"(.*\bexperts)\.(gate_up_proj|gate_proj|up_proj|down_proj)")
 HALVES = ("gate_proj", "up_proj")

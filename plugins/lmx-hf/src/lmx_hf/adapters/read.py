@@ -7,8 +7,8 @@ from typing import Any
 from lmx_core.errors import CheckpointError
 from lmx_hf.adapters import mlx_lm, peft
 from lmx_hf.adapters.changes import Adapter
-from lmx_hf.rules import Tensors
 from lmx_hf.shards import read_file
+from lmx_hf.transforms import Tensors
 
 CONFIG = "adapter_config.json"
 OLD = {

@@ -6,7 +6,7 @@ from mlx.core import array
 
 from lmx_core.quantised import Packing
 from lmx_hf.adapters.changes import Misfit
-from lmx_hf.rules import Tensors
+from lmx_hf.transforms import Tensors
 
 SIDES = "scales", "biases"
 

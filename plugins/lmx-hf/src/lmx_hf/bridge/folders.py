@@ -18,7 +18,7 @@ from lmx_hf.bridge import byte_level
 from lmx_hf.bridge.model import MODEL_TYPE
 from lmx_hf.bridge.theirs import has_alone
 from lmx_hf.hub import fetch
-from lmx_hf.load import CONFIG, config_from_hf, read_config
+from lmx_hf.lookup import CONFIG, config_from_hf, read_config
 from lmx_hf.shards import WEIGHTS
 from lmx_hf.tokenizer import HFTokenizer
 

@@ -9,7 +9,7 @@ from mlx.core import array
 
 from lmx_core.model import flat_parameters
 from lmx_hf.bridge.memory import Memory, memory_of, read
-from lmx_hf.rules import Tensors
+from lmx_hf.transforms import Tensors
 
 MODEL_TYPE = "lmx"
 PREFIX = "lmx."

@@ -92,7 +92,7 @@ def from_mlx_lm(path_or_model: Any, revision: str | None = None) -> TheirModel:
     if not isinstance(path_or_model, str | Path):
         return TheirModel(path_or_model)
     from lmx_hf.hub import fetch
-    from lmx_hf.load import read_config
+    from lmx_hf.lookup import read_config
 
     folder = fetch(path_or_model, revision)
     if "model_file" in read_config(folder):
@@ -103,7 +103,7 @@ def from_mlx_lm(path_or_model: Any, revision: str | None = None) -> TheirModel:
 def opened(place: str) -> Opened | None:
     """A model that mlx-lm alone has, which is said on standard error; None for any other."""
     from lmx_hf.hub import fetch
-    from lmx_hf.load import read_config
+    from lmx_hf.lookup import read_config
     from lmx_hf.tokenizer import HFTokenizer
 
     folder = fetch(place)
@@ -115,7 +115,7 @@ def opened(place: str) -> Opened | None:
 
 def has_alone(data: Mapping[str, Any], place: str | Path) -> bool:
     """Whether mlx-lm has a model for a config.json and lmx has none. Where that is so, a person is told."""
-    from lmx_hf.load import UnknownFamilyError, family_of
+    from lmx_hf.lookup import UnknownFamilyError, family_of
 
     try:
         family_of(data)

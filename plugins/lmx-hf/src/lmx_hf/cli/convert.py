@@ -40,8 +40,8 @@ def convert(
 
     SRC is a run, a saved model, a folder of a Hugging Face checkpoint, or a repository of the hub.
     """
-    from lmx_hf.export import export
     from lmx_hf.load import opened
+    from lmx_hf.save import export
 
     found = opened(source, revision=revision, dtype=dtype, adapter=adapter)
     export(found.model, target, program, family=family, tokenizer=found.tokenizer)

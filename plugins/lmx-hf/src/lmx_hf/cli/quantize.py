@@ -109,7 +109,7 @@ def _write(found: "Opened", target: Path) -> None:
     from lmx_core.checkpoint import TOKENIZER, save_model
     from lmx_core.data.tokenizers import save_tokenizer
     from lmx_core.files import atomically
-    from lmx_hf.export import export
+    from lmx_hf.save import export
 
     if hasattr(found.model, "source"):
         export(found.model, target, "mlx-lm", tokenizer=found.tokenizer)

@@ -12,6 +12,6 @@ import click
 @click.option("--message", help="Of the commit.")
 def upload(folder: Path, repo: str, private: bool, message: str | None) -> None:
     """Put a model's folder onto the Hugging Face hub as REPO, with a model card unless it has a README.md."""
-    from lmx_hf.upload import upload as put
+    from lmx_hf.hub.upload import upload as put
 
     click.echo(put(folder, repo, private=private, message=message))

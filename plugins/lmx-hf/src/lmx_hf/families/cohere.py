@@ -6,7 +6,8 @@ from lmx_hf.config import Config
 from lmx_hf.described import Described
 from lmx_hf.families.gemma import every_wide
 from lmx_hf.families.llama import HEADS, NUMBERS, attending, family, rules
-from lmx_hf.rules import Reversed, Rule, Squeezed
+from lmx_hf.rules import Rule
+from lmx_hf.transforms import Reversed, Squeezed
 
 RULES = [
     *(

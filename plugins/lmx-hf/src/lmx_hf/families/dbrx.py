@@ -8,7 +8,8 @@ from lmx_hf.config import Config
 from lmx_hf.described import Described
 from lmx_hf.families.mixture import EXPERTS, expert_keys, sparse, width
 from lmx_hf.family import Family, layered, whole
-from lmx_hf.rules import Chain, Parts, Rule, Shaped, Stacked, Turned
+from lmx_hf.rules import Rule
+from lmx_hf.transforms import Chain, Parts, Shaped, Stacked, Turned
 
 FIELDS = ("d_model", "n_heads", "n_layers", "max_seq_len")
 MATRICES = {"gate": "w1", "up": "v1", "down": "w2"}

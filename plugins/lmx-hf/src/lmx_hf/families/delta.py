@@ -5,7 +5,7 @@ from typing import Any
 from lmx_core.config import BlockConfig
 from lmx_hf.config import Config
 from lmx_hf.described import Described, UnfitError
-from lmx_hf.rules import Shaped
+from lmx_hf.transforms import Shaped
 
 DELTA = {
     "n_key_heads": "linear_num_key_heads",

@@ -7,7 +7,8 @@ from lmx_core.errors import ConfigError
 from lmx_hf.config import Config
 from lmx_hf.described import Described, UnfitError
 from lmx_hf.family import Family, in_full, layered, whole
-from lmx_hf.rules import Chain, Equal, InTurn, Rule, Transform, Turned
+from lmx_hf.rules import Rule
+from lmx_hf.transforms import Chain, InTurn, Parts, Transform, Turned
 
 NUMBERS = {
     "d_model": "n_embd",
@@ -42,9 +43,9 @@ def grouped(config: ModelConfig) -> InTurn:
     return InTurn((block.n_heads // block.n_kv_heads * block.head_dim, block.head_dim, block.head_dim))
 
 
-LAYER = [fused("h.{i}.attn.c_attn", Equal(3)), *layered("h", {**MATRICES, **NORMS})]
+LAYER = [fused("h.{i}.attn.c_attn", Parts(3)), *layered("h", {**MATRICES, **NORMS})]
 CONV1D = [
-    fused("h.{i}.attn.c_attn", Chain(Turned(), Equal(3)), "weight"),
+    fused("h.{i}.attn.c_attn", Chain(Turned(), Parts(3)), "weight"),
     *(Rule(f"h.{{i}}.{theirs}.weight", f"layers.{{i}}.{ours}.weight", Turned()) for ours, theirs in MATRICES.items()),
     *LAYER,
 ]

@@ -7,7 +7,8 @@ from lmx_hf.described import Described, UnfitError
 from lmx_hf.families.llama import RULES, attending, attending_keys
 from lmx_hf.families.mixture import EXPERTS, choice, choice_keys, expert_keys, switched
 from lmx_hf.family import Family, layered
-from lmx_hf.rules import Chain, InTurn, Rule, Turned
+from lmx_hf.rules import Rule
+from lmx_hf.transforms import Chain, InTurn, Turned
 
 AT = "layers.{i}.mlp.experts"
 BY_TURNS = InTurn((1, 1), axis=1)

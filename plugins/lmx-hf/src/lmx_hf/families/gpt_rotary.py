@@ -7,7 +7,8 @@ from lmx_hf.config import Config
 from lmx_hf.described import Described
 from lmx_hf.families import bloom, gpt, llama
 from lmx_hf.family import Family, in_full, layered, whole
-from lmx_hf.rules import Chain, Reversed, Rule, Squeezed, Stacked
+from lmx_hf.rules import Rule
+from lmx_hf.transforms import Chain, Reversed, Squeezed, Stacked
 
 NUMBERS = {**llama.NUMBERS, "norm_eps": "layer_norm_eps"}
 LLAMA_LIKE = {**NUMBERS, "n_kv_heads": "num_key_value_heads"}

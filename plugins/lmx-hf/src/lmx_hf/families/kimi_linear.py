@@ -25,7 +25,8 @@ from lmx_hf.families.mixture import (
 from lmx_hf.families.mla import AbsorbedFamily, absorbed, has_latent, heads, heads_keys, latent_rules
 from lmx_hf.families.unpacking import unevenly_packed
 from lmx_hf.family import layered
-from lmx_hf.rules import Chain, Equal, Reversed, Rule, Shaped
+from lmx_hf.rules import Rule
+from lmx_hf.transforms import Chain, Parts, Reversed, Shaped
 
 AT, OURS = "layers.{i}.self_attn", "layers.{i}.attention"
 ROUTING = {
@@ -54,7 +55,7 @@ LINEAR_SIZES = {
     "conv_size": ("short_conv_kernel_size", "linear_conv_kernel_dim"),
 }
 """In `linear_attn_config`, or else outside of it."""
-JOINED = Reversed(Equal(3))
+JOINED = Reversed(Parts(3))
 
 
 class KimiLinearFamily(AbsorbedFamily):

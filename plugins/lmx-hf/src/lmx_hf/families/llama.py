@@ -8,7 +8,8 @@ from lmx_core.errors import ConfigError
 from lmx_hf.config import Config, scaling_spec
 from lmx_hf.described import Described
 from lmx_hf.family import Family, layered, whole
-from lmx_hf.rules import Beside, Chain, Equal, Parts, Rule, Shaped
+from lmx_hf.rules import Rule
+from lmx_hf.transforms import Beside, Chain, Parts, Shaped
 
 NUMBERS = {
     "d_model": "hidden_size",
@@ -60,7 +61,7 @@ QK_LAYERNORM = rules(attention__q_norm="self_attn.query_layernorm", attention__k
 def halved(names: Sequence[Rule]) -> list[Rule]:
     """With gate and up in one tensor; apart they are read, too."""
     halves = [f"layers.{{i}}.ffn.{each}.{{p}}" for each in ("gate", "up")]
-    return [Rule("layers.{i}.mlp.gate_up_proj.{p}", halves, Equal(2)), *names]
+    return [Rule("layers.{i}.mlp.gate_up_proj.{p}", halves, Parts(2)), *names]
 
 
 def unfused(names: Sequence[Rule]) -> Callable[[ModelConfig], list[Rule]]:

@@ -8,14 +8,15 @@ from lmx_hf.described import Described
 from lmx_hf.families.llama import RULES, attending, attending_keys
 from lmx_hf.families.mixture import EXPERTS, choice, choice_keys, dense_layers, mixture, shared, switched, width
 from lmx_hf.family import Family, layered
-from lmx_hf.rules import Chain, Equal, Rule, Turned
+from lmx_hf.rules import Rule
+from lmx_hf.transforms import Chain, Parts, Turned
 
 AT = "layers.{i}.feed_forward"
 LLAMA4 = [
     Rule(
         f"{AT}.experts.gate_up_proj",
         [f"{EXPERTS}.{half}.weight" for half in ("gate", "up")],
-        Chain(Turned(), Equal(2, 1)),
+        Chain(Turned(), Parts(2, 1)),
     ),
     Rule(f"{AT}.experts.down_proj", f"{EXPERTS}.down.weight", Turned()),
     *mixture("feed_forward", router="router"),

@@ -7,7 +7,8 @@ from lmx_core.config import BlockConfig
 from lmx_hf.config import Config
 from lmx_hf.described import Described, UnfitError
 from lmx_hf.family import layered
-from lmx_hf.rules import Equal, Rule, Stacked
+from lmx_hf.rules import Rule
+from lmx_hf.transforms import Parts, Stacked
 
 PROJECTIONS = {"gate": "gate_proj", "up": "up_proj", "down": "down_proj"}
 NUMBERED = {"gate": "w1", "up": "w3", "down": "w2"}
@@ -42,7 +43,7 @@ def stacked(gate_up: str, down: str) -> list[Rule]:
     """Experts as (experts, out, in), with rows of the gate before those of up; packed ones have parts."""
     names = {gate_up: [f"{EXPERTS}.{half}" for half in ("gate", "up")], down: [f"{EXPERTS}.down"]}
     return [
-        Rule(f"layers.{{i}}.{theirs}{suffix}", [f"{each}.{part}" for each in ours], Equal(len(ours), axis=1))
+        Rule(f"layers.{{i}}.{theirs}{suffix}", [f"{each}.{part}" for each in ours], Parts(len(ours), axis=1))
         for suffix, part in (("", "weight"), (".{p}", "{p}"))
         for theirs, ours in names.items()
     ]

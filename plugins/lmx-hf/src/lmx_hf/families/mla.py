@@ -13,7 +13,8 @@ from lmx_hf.families.llama import FFN, NUMBERS, PRE_NORM, WHOLE, gated
 from lmx_hf.families.mixture import FURTHER_LAYER, dense_layers, expert_keys, leading, mixture, shared, switched, width
 from lmx_hf.families.unpacking import PARTS, Unpacked
 from lmx_hf.family import Family, layered
-from lmx_hf.rules import Chain, Parts, Rule, Shaped, Turned
+from lmx_hf.rules import Rule
+from lmx_hf.transforms import Chain, Parts, Shaped, Turned
 
 HEADS = {
     "kv_lora_rank": "kv_lora_rank",

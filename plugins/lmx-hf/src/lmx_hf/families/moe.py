@@ -32,7 +32,8 @@ from lmx_hf.families.mixture import (
     width,
 )
 from lmx_hf.family import Family, layered
-from lmx_hf.rules import Equal, Rule
+from lmx_hf.rules import Rule
+from lmx_hf.transforms import Parts
 
 BLOCK = [*mixture("block_sparse_moe", NUMBERED), *RULES]
 MINIMAX = [*mixture("block_sparse_moe", NUMBERED, corrections=("", "gate.")), *RULES]
@@ -47,7 +48,7 @@ GRANITE = [
         Rule(
             f"layers.{{i}}.block_sparse_moe.{theirs}.{{p}}",
             [f"layers.{{i}}.ffn.experts.{each}.{{p}}" for each in ours],
-            Equal(len(ours), axis=1),
+            Parts(len(ours), axis=1),
         )
         for theirs, ours in {"input_linear": ("gate", "up"), "output_linear": ("down",)}.items()
     ),

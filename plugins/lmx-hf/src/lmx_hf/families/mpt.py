@@ -6,13 +6,13 @@ from lmx_hf.config import Config
 from lmx_hf.described import Described
 from lmx_hf.families.gpt import family, fused
 from lmx_hf.family import layered, whole
-from lmx_hf.rules import Equal
+from lmx_hf.transforms import Parts
 
 SAME = ("d_model", "n_heads", "n_layers", "max_seq_len")
 NUMBERS = {"norm_eps": "layer_norm_epsilon", **{name: name for name in SAME}}
 RULES = [
     *whole({"embed": "wte", "norm": "norm_f", "head": "lm_head"}),
-    fused("blocks.{i}.attn.Wqkv", Equal(3)),
+    fused("blocks.{i}.attn.Wqkv", Parts(3)),
     *layered("blocks", {"attention.o_proj": "attn.out_proj", "ffn.up": "ffn.up_proj", "ffn.down": "ffn.down_proj"}),
     *layered("blocks", {"layout.attention_norm": "norm_1", "layout.ffn_norm": "norm_2"}),
 ]

@@ -12,7 +12,8 @@ from lmx_hf.families.delta import DELTA, by_channel, channels, delta_keys, first
 from lmx_hf.families.llama import ATTENTION, FFN, HEADS, NUMBERS, WHOLE
 from lmx_hf.families.unpacking import unevenly_packed
 from lmx_hf.family import Family, layered
-from lmx_hf.rules import Chain, Parts, Reversed, Rule
+from lmx_hf.rules import Rule
+from lmx_hf.transforms import Chain, Parts, Reversed
 
 AT, OURS = "layers.{i}.linear_attn", "layers.{i}.attention"
 NAMES = {"gate_proj": "g_proj", "beta_proj": "b_proj", "decay_proj": "a_proj", "out_proj": "o_proj", "norm": "o_norm"}

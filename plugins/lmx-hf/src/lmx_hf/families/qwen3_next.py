@@ -24,7 +24,8 @@ from lmx_hf.families.mixture import (
     width,
 )
 from lmx_hf.family import Family, layered
-from lmx_hf.rules import Aside, Chain, InTurn, Parts, Raised, Reversed, Rule, Same
+from lmx_hf.rules import Rule
+from lmx_hf.transforms import Aside, Chain, InTurn, Parts, Raised, Reversed, Same
 
 EXPERTS = {"n_experts": "num_experts", "top_k": "num_experts_per_tok", "shared_d_ff": "shared_expert_intermediate_size"}
 AT, OURS = "layers.{i}.linear_attn", "layers.{i}.attention"

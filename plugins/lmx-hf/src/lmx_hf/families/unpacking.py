@@ -7,7 +7,8 @@ import mlx.core as mx
 
 from lmx_core.errors import ConfigError
 from lmx_core.quantised import Packing
-from lmx_hf.rules import Arrays, Aside, Chain, Rule, Same, Transform
+from lmx_hf.rules import Rule
+from lmx_hf.transforms import Arrays, Aside, Chain, Same, Transform
 
 PARTS = ("weight", "scales", "biases")
 

@@ -3,7 +3,7 @@
 import mlx.core as mx
 from mlx.core import array
 
-from lmx_hf.rules import Tensors
+from lmx_hf.transforms import Tensors
 
 GROUPS = (128, 64, 32)
 """Sizes that MLX has, the largest first."""

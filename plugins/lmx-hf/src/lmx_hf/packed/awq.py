@@ -13,7 +13,7 @@ from mlx.core import array
 
 from lmx_core.errors import CheckpointError
 from lmx_hf.packed.affine import triplet
-from lmx_hf.rules import Tensors
+from lmx_hf.transforms import Tensors
 
 HELD_AT = (0, 4, 1, 5, 2, 6, 3, 7)
 """Which nibble holds each of eight neighbours."""

@@ -10,7 +10,7 @@ from lmx_hf.packed.awq import from_awq
 from lmx_hf.packed.fp8 import from_fp8
 from lmx_hf.packed.gptq import from_gptq
 from lmx_hf.packed.mxfp4 import from_mxfp4
-from lmx_hf.rules import Tensors
+from lmx_hf.transforms import Tensors
 
 FORMATS: dict[str, Callable[[Tensors, Mapping[str, Any]], Tensors]] = {
     "awq": from_awq,

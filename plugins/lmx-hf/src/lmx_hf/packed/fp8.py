@@ -11,7 +11,7 @@ import mlx.core as mx
 from mlx.core import array
 
 from lmx_core.errors import CheckpointError
-from lmx_hf.rules import Tensors
+from lmx_hf.transforms import Tensors
 
 SUFFIX = "_scale_inv"
 OF_ACTIVATIONS = ("activation_scale", "input_scale")

@@ -20,7 +20,7 @@ from mlx.core import array
 
 from lmx_core.errors import CheckpointError, LmxWarning
 from lmx_hf.packed.affine import codes, dense, triplet
-from lmx_hf.rules import Tensors
+from lmx_hf.transforms import Tensors
 
 ADDED = {"gptq": 1, "gptq_v2": 0}
 """What the zeros of a format lack. They wrap around: with 4 bits, a stored 15 is 0."""

@@ -12,7 +12,7 @@ from typing import Any
 import mlx.core as mx
 
 from lmx_core.errors import CheckpointError
-from lmx_hf.rules import Tensors
+from lmx_hf.transforms import Tensors
 
 
 def from_mxfp4(tensors: Tensors, how: Mapping[str, Any]) -> Tensors:

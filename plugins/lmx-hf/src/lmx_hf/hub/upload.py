@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from lmx_core.files import write_text
-from lmx_hf.card import inspected, model_card
-from lmx_hf.explained import LOG_IN, HubError, explained
-from lmx_hf.hub import matching, quiet, some
-from lmx_hf.load import read_config
+from lmx_hf.hub.card import inspected, model_card
+from lmx_hf.hub.explained import LOG_IN, HubError, explained
+from lmx_hf.hub.repository import matching, quiet, some
+from lmx_hf.lookup import read_config
 from lmx_hf.shards import PICKLES
 
 CARD = "README.md"

@@ -19,12 +19,13 @@ from lmx_core.registry import registry
 from lmx_hf.alike import TRAINED_ALONE, differences
 from lmx_hf.described import Described, UnfitError
 from lmx_hf.family import Family
-from lmx_hf.load import CONFIG
+from lmx_hf.lookup import CONFIG
 from lmx_hf.packed import quantisation_entry
 from lmx_hf.peers import remark
 from lmx_hf.progress import Progress
-from lmx_hf.rules import Tensors, Use, writing
+from lmx_hf.rules import Use, writing
 from lmx_hf.shards import INDEX, WEIGHTS
+from lmx_hf.transforms import Tensors
 
 if TYPE_CHECKING:
     from lmx_hf.tokenizer import HFTokenizer

@@ -13,10 +13,10 @@ from typing import Any
 import attrs
 
 from lmx_core.quantities import in_bytes
-from lmx_hf.explained import FULL, explained
-from lmx_hf.explained import HubError as HubError
+from lmx_hf.hub.explained import FULL, explained
+from lmx_hf.hub.explained import HubError as HubError
+from lmx_hf.hub.sums import damaged
 from lmx_hf.shards import INDEX, PICKLES, WEIGHTS
-from lmx_hf.sums import damaged
 
 SMALL = (
     *("config*.json", "generation_config.json", "quant*_config.json", "adapter_config.json", INDEX),

@@ -10,7 +10,7 @@ import attrs
 import mlx.core as mx
 
 from lmx_core.quantities import in_words
-from lmx_hf.load import read_config
+from lmx_hf.lookup import read_config
 from lmx_hf.shards import files_of, tensors_of
 
 LMX = """With lmx:

@@ -82,7 +82,7 @@ def _not_cached(error: BaseException, repo: str, revision: str | None) -> str:
     from huggingface_hub import constants, errors
 
     at = f" at revision {revision!r}" if revision else ""
-    lacking = f"{repo}{at} is not, or not wholly, in the cache {constants.HF_HUB_CACHE}"
+    lacking = f"{repo}{at} is no folder here and not, or not wholly, in the cache {constants.HF_HUB_CACHE}"
     match error.__cause__:
         case errors.HfHubHTTPError() as cause:
             return f"{_refused(cause, repo)} {lacking}."

@@ -1,0 +1,70 @@
+"""Which family a folder is of, by its config.json."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lmx_core.config import ModelConfig
+from lmx_core.errors import CheckpointError, ConfigError, UnknownComponentError
+from lmx_core.registry import registry
+from lmx_hf.family import Family
+
+CONFIG = "config.json"
+TEXT_PARTS = {
+    "gemma3": "gemma3_text",
+    "llama4": "llama4_text",
+    "mistral3": "mistral",
+    "qwen3_5": "qwen3_5_text",
+    "qwen3_5_moe": "qwen3_5_moe_text",
+}
+"""What the text part of a composite is, where its config does not say so."""
+
+
+class UnknownFamilyError(ConfigError):
+    """A `model_type` that no loader is registered for."""
+
+
+def config_from_hf(config: Mapping[str, Any]) -> ModelConfig:
+    """The model of a config.json, in the layout of transformers 4 or 5; of a composite, its text part."""
+    return family_of(config).config(text_part(config))
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The config.json of a folder."""
+    file = folder / CONFIG
+    try:
+        data: Any = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(data, dict):
+            raise ValueError("it is no table")
+    except OSError as error:
+        raise CheckpointError(f"cannot read {file}: {error.strerror}. A model's folder has a {CONFIG}.") from None
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{file} is damaged ({type(error).__name__}: {error}). Download it again.") from None
+    return data
+
+
+def text_part(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The config of the model that reads and writes text."""
+    name = _model_type(data)
+    return {"model_type": TEXT_PARTS.get(name, name), **(data.get("text_config") or data)}
+
+
+def family_of(data: Mapping[str, Any]) -> Family:
+    """The loader for a config.json's `model_type`."""
+    name = text_part(data)["model_type"]
+    try:
+        return registry("loader").get(name)
+    except UnknownComponentError as error:
+        code = " Its folder brings code of its own, which lmx does not run." if data.get("auto_map") else ""
+        own = " A package can add one: `loader.<model_type>` among its entry points, see docs/hf.md."
+        raise UnknownFamilyError(f"model_type {name!r}: {error}{code}{own}") from None
+
+
+def _model_type(data: Mapping[str, Any]) -> str:
+    name = data.get("model_type")
+    if isinstance(name, str):
+        return name
+    if "lmx_format" in data:
+        raise ConfigError(f"{CONFIG} is lmx's own. Read the model with lmx_core.load_model.")
+    raise ConfigError(f"{CONFIG} has no model_type, which says what kind of model it is.")
