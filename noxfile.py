@@ -177,7 +177,7 @@ def parity(session: nox.Session) -> None:
     names = [name.replace("-", "_") for name in with_dependencies(list(PLUGINS))]
     built = [str(wheel) for name in names for wheel in wheels(session).glob(f"{name}-*.whl")]
     session.install("--force-reinstall", "--no-deps", *built, silent=True)
-    tools = [*PROJECT["dependency-groups"]["test"], "torch==2.13.0", "transformers", "peft"]
+    tools = [*PROJECT["dependency-groups"]["test"], "torch==2.13.0", "transformers", "peft==0.21.2"]
     folder = str(wheels(session))
     session.install(CORE, *PLUGINS, *tools, "--find-links", folder, "--constraint", "constraints.txt")
     folder = "plugins/lmx-hf/tests"

@@ -26,6 +26,7 @@ def table() -> str:
     from lmx_hf import peers
 
     names = [name for name in registry("loader").names() if registry("loader").find(name).dist == "lmx-hf"]
+    names = [name for name in names if registry("loader").get(name).model_type == name]  # others are further names
     rule = "|---" * HEAD.count(" | ") + "|---|"
     return "\n".join([HEAD.format(version=peers.VERSION), rule, *map(_row, names)])
 

@@ -10,7 +10,6 @@ from lmx_core.checkpoint import save_model
 from lmx_core.data.tokenizers import ByteTokenizer, decode, save_tokenizer
 from lmx_core.testing import randomise
 from lmx_hf import HFTokenizer, export
-from lmx_hf.bridge import byte_level
 
 from .small_tokenizers import llama3
 
@@ -41,8 +40,7 @@ def saved(folder, name="llama", model=None, **options):
 def checkpoint(folder):
     """Such a model as a folder of Hugging Face."""
     model = spelling(randomise(LanguageModel(make_config("llama", size="tiny", tie_embeddings=False))))
-    export(model, folder, family="llama")
-    byte_level.write(folder)
+    export(model, folder, family="llama", tokenizer=ByteTokenizer())
     return str(folder), model
 
 

@@ -5,7 +5,7 @@ import json
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from lmx_hf.pieces import ALPHABET
+from lmx_hf.text.pieces import ALPHABET
 
 TEXT = "to be or not to be, that is the question\n"
 SPECIAL = ["<|endoftext|>", "<s>", "</s>", "<unk>"]

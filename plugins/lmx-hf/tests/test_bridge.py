@@ -15,16 +15,16 @@ from tokenizers import Tokenizer
 from lmx_core import generate, quantised
 from lmx_core.components.caches import KVCache
 from lmx_core.config import spec
-from lmx_core.data.tokenizers import CharTokenizer, save_tokenizer
+from lmx_core.data.tokenizers import ByteTokenizer, CharTokenizer, save_tokenizer
 from lmx_core.errors import LmxError, LmxWarning
 from lmx_core.generation import stream_generate
 from lmx_core.testing import conformance
 from lmx_core.testing.checks import close
-from lmx_hf.bridge import byte_level
 from lmx_hf.bridge.memory import memory_of
 from lmx_hf.bridge.programs import MODULE, on_lmx
 from lmx_hf.cli.mlx_lm import OURS, PROGRAMS, mlx_lm
 from lmx_hf.load import opened
+from lmx_hf.text.byte_level import hf_form
 
 from .small_models import PROMPTS, QUESTION, checkpoint, greedy, saved, talking
 
@@ -198,7 +198,7 @@ def test_positions_that_are_placed_anew_are_told(tmp_path):
 
 def test_bytes_are_tokens(tmp_path):
     """As of core's tokenizer, of any text."""
-    tokenizer = Tokenizer.from_str(json.dumps(byte_level.tokenizer()))
+    tokenizer = Tokenizer.from_str(json.dumps(hf_form(ByteTokenizer()).to_dict()["tokenizer"]))
     for each in ("hello", "Zwölf Ā\n\t 日本語 🙂", "".join(map(chr, range(1, 256)))):
         assert tokenizer.encode(each).ids == list(each.encode())
         assert tokenizer.decode(list(each.encode())) == each

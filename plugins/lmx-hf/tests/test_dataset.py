@@ -14,7 +14,8 @@ from lmx_core.data.tokenizers import ByteTokenizer, decode
 from lmx_core.errors import ConfigError, DataError, LmxError
 from lmx_core.testing import conformance
 from lmx_core.train import main
-from lmx_hf import HFDataset, HFDatasetOptions, HFTokenizer, rows
+from lmx_hf import HFDataset, HFDatasetOptions, HFTokenizer
+from lmx_hf.data import rows
 
 from .small_tokenizers import TEXT, gpt2, llama2, llama3
 

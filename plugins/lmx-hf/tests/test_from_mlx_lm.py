@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from lmx_core import LanguageModel, generate, make_config
 from lmx_core.cli.generate import generate as command
+from lmx_core.data.tokenizers import ByteTokenizer
 from lmx_core.errors import ConfigError
 from lmx_core.generation import generate_batch, stream_generate
 from lmx_core.model import flat_parameters
@@ -18,6 +19,7 @@ from lmx_core.train.start import begun
 from lmx_hf import export, from_mlx_lm, load_from_hf
 from lmx_hf.cli.mlx_lm import mlx_lm
 from lmx_hf.load import opened
+from lmx_hf.text.byte_level import hf_form
 
 from .small_models import spelling
 
@@ -71,13 +73,11 @@ def theirs(kind):
 
 def written(folder, kind):
     """A folder of it, with the tokenizer of bytes that the bridge writes."""
-    from lmx_hf.bridge import byte_level
-
     folder.mkdir()
     model = theirs(kind)
     (folder / "config.json").write_text(json.dumps({"model_type": kind, **CONFIGS[kind]}))
     mx.save_safetensors(str(folder / "model.safetensors"), flat_parameters(model))
-    byte_level.write(folder)
+    hf_form(ByteTokenizer()).write(folder)
     return model
 
 

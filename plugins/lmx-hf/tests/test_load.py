@@ -8,8 +8,9 @@ import mlx.core as mx
 import pytest
 
 from lmx_core import LanguageModel, ModelConfig, make_config, spec
-from lmx_core.errors import CheckpointError, ConfigError, LmxError
+from lmx_core.errors import CheckpointError, ConfigError, LmxError, LmxWarning
 from lmx_core.model import flat_parameters
+from lmx_core.opening import open_model
 from lmx_core.quantised import Packing, packed_modules
 from lmx_core.registry import registry
 from lmx_core.testing import randomise
@@ -365,3 +366,25 @@ def test_an_export_that_fails_leaves_nothing(model, tmp_path, monkeypatch):
 def test_a_family_that_does_not_say_the_model_is_refused_by_name(model, tmp_path):
     with pytest.raises(ConfigError, match="a qwen2 is another model: .*qkv_bias"):
         export(model, tmp_path / "qwen", family="qwen2")
+
+
+def test_a_family_may_have_further_names():
+    """Kimi K2 is DeepSeek-V3, and is written as it."""
+    assert registry("loader").get("kimi_k2") is registry("loader").get("deepseek_v3")
+
+
+def test_tokenizers_go_along(model, tmp_path):
+    """Bytes have a form that transformers reads, with the same ids; of letters only lmx knows what they are."""
+    text = "to be, \N{SNOWMAN} or not"
+    for name in ("bytes", "chars"):
+        tokenizer = registry("tokenizer").get(name).fit([text])
+        export(model, tmp_path / name, "lmx", tokenizer=tokenizer)
+        assert open_model(str(tmp_path / name)).tokenizer.encode(text) == tokenizer.encode(text)
+    tokenizer = registry("tokenizer").get("bytes")()
+    export(model, tmp_path / "hf", tokenizer=tokenizer)
+    _, read = load_from_hf(tmp_path / "hf")
+    assert read.encode(text) == tokenizer.encode(text)
+    assert read.decode_bytes(read.encode(text)) == text.encode()
+    with pytest.warns(LmxWarning, match="the tokenizer 'chars' has no form that others read"):
+        export(model, tmp_path / "without", tokenizer=registry("tokenizer").get("chars").fit([text]))
+    assert load_from_hf(tmp_path / "without")[1] is None

@@ -9,25 +9,25 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lmx_hf.bridge import from_mlx_lm as from_mlx_lm
-    from lmx_hf.dataset import HFDataset as HFDataset
-    from lmx_hf.dataset import HFDatasetOptions as HFDatasetOptions
+    from lmx_hf.data.dataset import HFDataset as HFDataset
+    from lmx_hf.data.dataset import HFDatasetOptions as HFDatasetOptions
     from lmx_hf.family import Family as Family
     from lmx_hf.load import load_from_hf as load_from_hf
     from lmx_hf.lookup import config_from_hf as config_from_hf
     from lmx_hf.rules import Rule as Rule
     from lmx_hf.save import export as export
-    from lmx_hf.tokenizer import HFTokenizer as HFTokenizer
-    from lmx_hf.tokenizer import HFTokenizerOptions as HFTokenizerOptions
+    from lmx_hf.text.tokenizer import HFTokenizer as HFTokenizer
+    from lmx_hf.text.tokenizer import HFTokenizerOptions as HFTokenizerOptions
 
 _HOMES = {
     "bridge": ("from_mlx_lm",),
-    "dataset": ("HFDataset", "HFDatasetOptions"),
+    "data.dataset": ("HFDataset", "HFDatasetOptions"),
     "save": ("export",),
     "family": ("Family",),
     "load": ("load_from_hf",),
     "lookup": ("config_from_hf",),
     "rules": ("Rule",),
-    "tokenizer": ("HFTokenizer", "HFTokenizerOptions"),
+    "text.tokenizer": ("HFTokenizer", "HFTokenizerOptions"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [*_HOME]  # pyright: ignore[reportUnsupportedDunderAll]

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-import mlx.core as mx
 
 from lmx_core import quantised
 from lmx_core.errors import CheckpointError
@@ -83,7 +82,7 @@ def _translated(uses: Sequence[Use], named: Tensors) -> tuple[Tensors, dict[str,
     for use in uses:
         try:
             arrays = use.rule.how.read([named[name] for name in use.theirs])
-            parameters |= dict(zip(use.ours, map(mx.contiguous, arrays), strict=True))  # turned ones are slow
+            parameters |= dict(zip(use.ours, arrays, strict=True))
         except ValueError as error:
             shapes = " and ".join(f"{name} {named[name].shape}" for name in use.theirs[:2])
             failed |= dict.fromkeys(use.ours, f"of {shapes}: {error}")

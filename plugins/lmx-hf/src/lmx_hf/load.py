@@ -17,8 +17,10 @@ from lmx_hf.lookup import read_config
 from lmx_hf.progress import Progress
 
 if TYPE_CHECKING:
-    from lmx_hf.tokenizer import HFTokenizer
+    from lmx_hf.text.tokenizer import HFTokenizer
 
+AT_ONCE = 2**28
+"""Bytes that are read together: files are read by several threads."""
 Dtype = Literal["auto", "float32", "float16", "bfloat16"]
 
 
@@ -41,7 +43,7 @@ def load_from_hf(
     """
     from lmx_hf.bridge.adapter import fuse, is_of_lmx
     from lmx_hf.hub import ADAPTER, fetch
-    from lmx_hf.tokenizer import HFTokenizer
+    from lmx_hf.text.tokenizer import HFTokenizer
 
     folder = fetch(repo_or_path, revision)
     data = read_config(folder)
@@ -103,10 +105,12 @@ def _cast(model: LanguageModel, dtype: Dtype) -> None:
 
 
 def _evaluate(model: LanguageModel, doing: str) -> None:
-    """Read the tensors, one by one."""
+    """Read the tensors, a few at a time."""
     weights = list(flat_parameters(model).values())
     with Progress(doing, sum(weight.nbytes for weight in weights)) as progress:
         while weights:
-            weight = weights.pop(0)
-            mx.eval(weight)
-            progress.advance(weight.nbytes)
+            some = [weights.pop()]
+            while weights and sum(weight.nbytes for weight in some) < AT_ONCE:
+                some.append(weights.pop())
+            mx.eval(some)
+            progress.advance(sum(weight.nbytes for weight in some))

@@ -1,6 +1,7 @@
 """Models of lmx as folders that other programs read."""
 
 import json
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from lmx_core import quantised
 from lmx_core.checkpoint import TOKENIZER, save_model
 from lmx_core.config import ModelConfig
 from lmx_core.data.tokenizers import save_tokenizer
-from lmx_core.errors import ConfigError, LmxError, did_you_mean
+from lmx_core.errors import ConfigError, LmxError, LmxWarning, did_you_mean
 from lmx_core.files import atomically
 from lmx_core.model import LanguageModel, flat_parameters
 from lmx_core.registry import registry
@@ -28,7 +29,7 @@ from lmx_hf.shards import INDEX, WEIGHTS
 from lmx_hf.transforms import Tensors
 
 if TYPE_CHECKING:
-    from lmx_hf.tokenizer import HFTokenizer
+    from lmx_core.protocols import Tokenizer
 
 Format = Literal["hf", "mlx-lm", "lmx"]
 SHARD = 5 * 2**30
@@ -42,7 +43,7 @@ def export(
     format: Format = "hf",  # noqa: A002
     *,
     family: str | None = None,
-    tokenizer: "HFTokenizer | None" = None,
+    tokenizer: "Tokenizer | None" = None,
     shard_size: int = SHARD,
 ) -> None:
     """Write a folder that transformers (`hf`), mlx-lm (`mlx-lm`) or lmx loads, with the same logits.
@@ -65,11 +66,28 @@ def export(
         if format == "lmx":
             save_model(model, folder)
             if tokenizer is not None:
-                save_tokenizer("hf", tokenizer, folder / TOKENIZER)
+                save_tokenizer(_named(tokenizer), tokenizer, folder / TOKENIZER)
             return
         _write(model, folder, format, family, shard_size)
         if tokenizer is not None:
-            tokenizer.write(folder)
+            _write_tokenizer(tokenizer, folder)
+
+
+def _named(tokenizer: "Tokenizer") -> str:
+    """What its class is registered as."""
+    known = registry("tokenizer")
+    return next(name for name in known.names() if type(tokenizer) is known.get(name))
+
+
+def _write_tokenizer(tokenizer: "Tokenizer", folder: Path) -> None:
+    from lmx_hf.text.byte_level import hf_form
+
+    form = hf_form(tokenizer)
+    if form is None:
+        what = f"the tokenizer {_named(tokenizer)!r} has no form that others read, so that the folder has none."
+        warnings.warn(f"{what} Prompts are to be token ids there.", LmxWarning, stacklevel=3)
+    else:
+        form.write(folder)
 
 
 def _write(model: LanguageModel, folder: Path, program: Format, family: str | None, shard_size: int) -> None:

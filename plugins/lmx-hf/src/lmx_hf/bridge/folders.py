@@ -14,13 +14,13 @@ from lmx_core.data.tokenizers import load_tokenizer, name_of
 from lmx_core.errors import ConfigError
 from lmx_core.files import write_text
 from lmx_core.opening import is_ours
-from lmx_hf.bridge import byte_level
 from lmx_hf.bridge.model import MODEL_TYPE
 from lmx_hf.bridge.theirs import has_alone
 from lmx_hf.hub import fetch
 from lmx_hf.lookup import CONFIG, config_from_hf, read_config
 from lmx_hf.shards import WEIGHTS
-from lmx_hf.tokenizer import HFTokenizer
+from lmx_hf.text.byte_level import hf_form
+from lmx_hf.text.tokenizer import HFTokenizer
 
 
 class Folders:
@@ -60,14 +60,12 @@ def _write_tokenizer(source: Path, saved: Path | None, folder: Path) -> list[int
         tokenizer = load_tokenizer(saved) if saved.is_file() else None
     if tokenizer is None:
         raise ConfigError(f"{source} has no tokenizer, and mlx-lm's programs read and write text.")
-    if isinstance(tokenizer, HFTokenizer):
-        tokenizer.write(folder)
-        return list(tokenizer.eos_tokens)
-    name = "?" if saved is None else name_of(saved)
-    if name != "bytes":
+    form = hf_form(tokenizer)
+    if form is None:
+        name = "?" if saved is None else name_of(saved)
         raise ConfigError(
             f"the tokenizer {name!r} of {source} has no form that mlx-lm reads. lmx generate runs the model; to use it "
             'with mlx-lm, train it with tokenizer "bytes" or "hf".'
         )
-    byte_level.write(folder)
-    return []
+    form.write(folder)
+    return list(form.eos_tokens) if form is tokenizer else []  # bytes have none but in name

@@ -104,7 +104,7 @@ def opened(place: str) -> Opened | None:
     """A model that mlx-lm alone has, which is said on standard error; None for any other."""
     from lmx_hf.hub import fetch
     from lmx_hf.lookup import read_config
-    from lmx_hf.tokenizer import HFTokenizer
+    from lmx_hf.text.tokenizer import HFTokenizer
 
     folder = fetch(place)
     if not has_alone(read_config(folder), place):

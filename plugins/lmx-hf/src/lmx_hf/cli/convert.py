@@ -2,10 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import click
 
 from lmx_core.cli.options import as_json
+
+if TYPE_CHECKING:
+    from lmx_hf.save import Format
 
 
 @click.command()
@@ -44,7 +48,7 @@ def convert(
     from lmx_hf.save import export
 
     found = opened(source, revision=revision, dtype=dtype, adapter=adapter)
-    export(found.model, target, program, family=family, tokenizer=found.tokenizer)
+    export(found.model, target, cast("Format", program), family=family, tokenizer=found.tokenizer)
     files = {file.name: file.stat().st_size for file in sorted(target.iterdir())}
     if as_json:
         click.echo(json.dumps({"folder": str(target), "format": program, "files": files}, indent=2))

@@ -9,7 +9,7 @@ from typing import Any
 
 from lmx_core.errors import DataError
 from lmx_hf.lazily import library
-from lmx_hf.settings import DEFAULT
+from lmx_hf.text.settings import DEFAULT
 
 Messages = Sequence[Any]
 """Tables, each with a role and a content."""

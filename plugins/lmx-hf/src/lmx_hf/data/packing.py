@@ -9,8 +9,8 @@ import attrs
 import numpy as np
 
 from lmx_core.errors import DataError
-from lmx_hf.examples import Bools, Encoder, Example, Ints
-from lmx_hf.rows import Format, Position, Rows
+from lmx_hf.data.examples import Bools, Encoder, Example, Ints
+from lmx_hf.data.rows import Format, Position, Rows
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmx_core.errors import DataError
-from lmx_hf.rows import Format, Row
+from lmx_hf.data.rows import Format, Row
 
 Ints, Bools = NDArray[np.int32], NDArray[np.bool_]
 

@@ -10,10 +10,10 @@ from attrs import validators
 from lmx_core.config import exact_types
 from lmx_core.errors import ConfigError, DataError, did_you_mean
 from lmx_core.serialize import plain
-from lmx_hf.examples import Encoder, Example, Pair
-from lmx_hf.opening import opened
-from lmx_hf.packing import PackedRows, Source, Stream
-from lmx_hf.rows import OPTIONAL, ROLES, Columns, Format, Row, Rows
+from lmx_hf.data.examples import Encoder, Example, Pair
+from lmx_hf.data.opening import opened
+from lmx_hf.data.packing import PackedRows, Source, Stream
+from lmx_hf.data.rows import OPTIONAL, ROLES, Columns, Format, Row, Rows
 
 Split = Literal["train", "validation"]
 LEARNED: tuple[Format, ...] = ("text", "prompt", "messages")

@@ -14,11 +14,11 @@ from lmx_core.config import exact_types
 from lmx_core.data.tokenizers import as_bytes
 from lmx_core.errors import DataError
 from lmx_core.files import write_text
-from lmx_hf import chat
-from lmx_hf.chat import Messages
 from lmx_hf.lazily import library
-from lmx_hf.pieces import Pieces
-from lmx_hf.settings import DEFAULT, Settings, added_tokens
+from lmx_hf.text import chat
+from lmx_hf.text.chat import Messages
+from lmx_hf.text.pieces import Pieces
+from lmx_hf.text.settings import DEFAULT, Settings, added_tokens
 
 FILE = "tokenizer.json"
 OTHERS = ("vocab.json", "vocab.txt", "*.model", "*.tiktoken", "tekken.json")
@@ -179,7 +179,7 @@ class HFTokenizer:
     ) -> tuple[list[int], list[bool]]:
         """The tokens of a whole conversation, and of each whether it begins in what the assistant says.
 
-        The token that ends a turn is the assistant's; the headers are not. `DataError` as in `lmx_hf.chat.turns`.
+        The token that ends a turn is the assistant's; the headers are not. `DataError` as in `lmx_hf.text.chat.turns`.
         """
         template = chat.chosen(self._settings.templates, tools, variables.pop("chat_template", None))
         ends = [each.content for each in self._tokenizer.get_added_tokens_decoder().values()]

@@ -1,25 +1,27 @@
-"""Core's tokenizer `bytes` as a `tokenizer.json`."""
+"""Tokenizers of core in the form that transformers and mlx-lm read."""
 
-import json
-from pathlib import Path
 from typing import Any
 
-from lmx_core.files import write_text
-from lmx_hf.pieces import ALPHABET
-from lmx_hf.settings import Settings
-from lmx_hf.tokenizer import FILE
+from lmx_core.data.tokenizers import ByteTokenizer
+from lmx_hf.text.pieces import ALPHABET
+from lmx_hf.text.settings import Settings
+from lmx_hf.text.tokenizer import HFTokenizer
 
 END = "<|end|>"
 """The name of byte 0. No text has it, and mlx-lm's trainer wants a token that ends texts."""
 
 
-def write(folder: Path) -> None:
-    """The files that transformers and mlx-lm read; tokens are the bytes of a text, and byte 0 ends one."""
-    write_text(folder / FILE, json.dumps(tokenizer()))
-    Settings(roles={"eos_token": END}).write(folder)
+def hf_form(tokenizer: Any) -> HFTokenizer | None:
+    """The tokenizer as one of Hugging Face, itself if it is one; None where it has no such form."""
+    if isinstance(tokenizer, HFTokenizer):
+        return tokenizer
+    if isinstance(tokenizer, ByteTokenizer):
+        return HFTokenizer(_of_bytes(), settings=Settings(roles={"eos_token": END}))
+    return None
 
 
-def tokenizer() -> dict[str, Any]:
+def _of_bytes() -> dict[str, Any]:
+    """Tokens are the bytes of a text, and byte 0 ends one."""
     names = {END if byte == 0 else character: byte for byte, character in enumerate(ALPHABET)}
     special = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}

@@ -1,0 +1,1 @@
+"""Datasets of Hugging Face: rows as text, as examples and as packed tokens."""

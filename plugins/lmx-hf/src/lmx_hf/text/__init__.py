@@ -1,0 +1,1 @@
+"""Tokenizers of Hugging Face, and what they say to a model."""
