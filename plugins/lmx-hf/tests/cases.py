@@ -51,9 +51,9 @@ def param(*values, data, name):
     return pytest.param(*values, id=name, marks=marks if needed(data) else pytest.mark.once)
 
 
-def every():
+def every(name="config*.json"):
     """Each config file of each case of a family that there is."""
-    found = [(file, json.loads(file.read_text())) for file in sorted(CASES.glob("*/config*.json"))]
+    found = [(file, json.loads(file.read_text())) for file in sorted(CASES.glob(f"*/{name}"))]
     return [param(file, data=data, name=f"{file.parent.name}-{file.stem}") for file, data in found if known(data)]
 
 

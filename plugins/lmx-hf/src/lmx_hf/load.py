@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 from mlx.utils import tree_unflatten
 
 from lmx_core import quantised
 from lmx_core.config import spec
-from lmx_core.errors import ConfigError
+from lmx_core.errors import ConfigError, did_you_mean
 from lmx_core.model import LanguageModel, flat_parameters
 from lmx_core.opening import Opened, is_ours, open_model
 from lmx_hf.fill import filled
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 
 AT_ONCE = 2**28
 """Bytes that are read together: files are read by several threads."""
-Dtype = Literal["auto", "float32", "float16", "bfloat16"]
+DTYPES = ("auto", "float32", "float16", "bfloat16")
 
 
 def load_from_hf(
     repo_or_path: str | Path,
     revision: str | None = None,
-    dtype: Dtype = "auto",
+    dtype: str = "auto",
     quantize: int | Mapping[str, Any] | None = None,
     adapter: str | Path | None = None,
 ) -> "tuple[LanguageModel, HFTokenizer | None]":
     """The model of a folder, or of a repository of the hub, and its tokenizer, None where it has none.
 
-    `dtype` is that of the checkpoint unless given; what a component keeps in full precision stays so. `quantize=4`, or
+    `dtype`, `"float32"`, `"float16"` or `"bfloat16"`, is that of the checkpoint unless given; what a component keeps in full precision stays so. `quantize=4`, or
     `{"bits": 4, "group_size": 64, "mode": "affine", "rules": {...}}`, packs the weights as they are read
     (`lmx_core.quantised.quantise`). `adapter` is a LoRA adapter of PEFT or mlx-lm, a folder or a repository, which is
     added to the weights; also one of `lmx mlx-lm lora`. Nothing that a checkpoint names is imported or run.
@@ -87,12 +87,12 @@ def _adapted(found: Opened, adapter: str | Path) -> Opened:
     return found
 
 
-def _cast(model: LanguageModel, dtype: Dtype) -> None:
+def _cast(model: LanguageModel, dtype: str) -> None:
     """In another precision, but for what is packed, and what a component keeps in full."""
     if dtype == "auto":
         return
-    if dtype not in get_args(Dtype):
-        raise ConfigError(f"dtype={dtype!r}. lmx-hf reads in {', '.join(get_args(Dtype))}.")
+    if dtype not in DTYPES:
+        raise ConfigError(f"dtype={dtype!r}. {did_you_mean(dtype, DTYPES)}lmx-hf reads in {', '.join(DTYPES)}.")
     kept = {f"{path}.{name}" for path, each in model.named_modules() for name in getattr(each, "full_precision", ())}
     packed = tuple(f"{path}." for path in quantised.packed_modules(model))
     wanted = getattr(mx, dtype)

@@ -1,6 +1,6 @@
 """What an adapter does to a tensor. `R` is the rank, `E` the number of experts."""
 
-from typing import Protocol, Self
+from typing import Protocol, runtime_checkable
 
 import attrs
 import mlx.core as mx
@@ -11,6 +11,7 @@ class Misfit(Exception):
     """A change that cannot be made, in words."""
 
 
+@runtime_checkable
 class Change(Protocol):
     """Of a weight as `nn.Linear` has it, (out, in), or (E, out, in) of experts; or of a vector."""
 
@@ -21,8 +22,8 @@ class Change(Protocol):
         """Whether it is always, never, or (None) by the shapes laid out the other way round, (in, out)."""
         ...
 
-    def expert(self, number: int) -> Self: ...
-    def rows(self, rows: slice) -> Self: ...
+    def expert(self, number: int) -> "Change": ...
+    def rows(self, rows: slice) -> "Change": ...
     def on(self, weight: array, turned: bool) -> array:
         """The new weight, in the old one's type; `turned` where that is stored (in, out)."""
         ...

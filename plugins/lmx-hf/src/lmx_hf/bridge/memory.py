@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any
 
 import mlx.core as mx
 from mlx.core import array
@@ -39,7 +39,7 @@ class Memory:
         return states[0] if len(states) == 1 else states
 
     @classmethod
-    def from_state(cls, state: Any) -> Self:
+    def from_state(cls, state: Any) -> "Memory":
         """Of a file that mlx-lm's `save_prompt_cache` wrote."""
         memory = cls([])
         memory.saved = state
