@@ -388,3 +388,19 @@ def test_tokenizers_go_along(model, tmp_path):
     with pytest.warns(LmxWarning, match="the tokenizer 'chars' has no form that others read"):
         export(model, tmp_path / "without", tokenizer=registry("tokenizer").get("chars").fit([text]))
     assert load_from_hf(tmp_path / "without")[1] is None
+
+
+def test_an_adapter_of_mlx_lm_on_square_matrices_is_not_turned_twice(tmp_path):
+    """GPT-2 keeps its matrices (in, out) on the hub and (out, in) in mlx-lm, which shapes that are square do not tell."""
+    model = randomise(LanguageModel(make_config("gpt2", size="tiny")))
+    export(model, tmp_path / "gpt2", family="gpt2")
+    width = model.config.block.d_model
+    a, b = mx.random.normal((width, 2), key=mx.random.key(1)), mx.random.normal((2, width), key=mx.random.key(2))
+    (tmp_path / "adapter").mkdir()
+    stem = "model.h.0.attn.c_proj"
+    mx.save_safetensors(str(tmp_path / "adapter/adapters.safetensors"), {f"{stem}.lora_a": a, f"{stem}.lora_b": b})
+    about = {"fine_tune_type": "lora", "num_layers": 2, "lora_parameters": {"rank": 2, "scale": 3.0, "dropout": 0.0}}
+    (tmp_path / "adapter/adapter_config.json").write_text(json.dumps(about))
+    found, _ = load_from_hf(tmp_path / "gpt2", adapter=tmp_path / "adapter")
+    before, after = (each.layers[0].attention.o_proj.weight for each in (model, found))
+    assert mx.allclose(after, before + 3.0 * (a @ b).T, atol=1e-5).item()

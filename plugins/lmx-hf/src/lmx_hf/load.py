@@ -33,10 +33,10 @@ def load_from_hf(
 ) -> "tuple[LanguageModel, HFTokenizer | None]":
     """The model of a folder, or of a repository of the hub, and its tokenizer, None where it has none.
 
-    `dtype`, `"float32"`, `"float16"` or `"bfloat16"`, is that of the checkpoint unless given; what a component keeps in full precision stays so. `quantize=4`, or
-    `{"bits": 4, "group_size": 64, "mode": "affine", "rules": {...}}`, packs the weights as they are read
-    (`lmx_core.quantised.quantise`). `adapter` is a LoRA adapter of PEFT or mlx-lm, a folder or a repository, which is
-    added to the weights; also one of `lmx mlx-lm lora`. Nothing that a checkpoint names is imported or run.
+    `dtype`, `"float32"`, `"float16"` or `"bfloat16"`, is that of the checkpoint unless given; what a component keeps in full
+    precision stays so. `quantize=4`, or `{"bits": 4, "group_size": 64, "mode": "affine", "rules": {...}}`, packs the weights
+    as they are read (`lmx_core.quantised.quantise`). `adapter` is a LoRA adapter of PEFT or mlx-lm, a folder or a repository,
+    which is added to the weights; also one of `lmx mlx-lm lora`. Nothing that a checkpoint names is imported or run.
 
     Tensors are read one after the other, straight into their places: memory peaks at the model's size and that of the
     largest tensor that has to be turned, split or joined.

@@ -1,14 +1,14 @@
 """Which family a folder is of, by its config.json."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from lmx_core.config import ModelConfig
-from lmx_core.errors import CheckpointError, ConfigError, UnknownComponentError
+from lmx_core.errors import ConfigError, UnknownComponentError
 from lmx_core.registry import registry
 from lmx_hf.family import Family
+from lmx_hf.tables import read_table
 
 CONFIG = "config.json"
 TEXT_PARTS = {
@@ -32,16 +32,7 @@ def config_from_hf(config: Mapping[str, Any]) -> ModelConfig:
 
 def read_config(folder: Path) -> dict[str, Any]:
     """The config.json of a folder."""
-    file = folder / CONFIG
-    try:
-        data: Any = json.loads(file.read_text(encoding="utf-8"))
-        if not isinstance(data, dict):
-            raise ValueError("it is no table")
-    except OSError as error:
-        raise CheckpointError(f"cannot read {file}: {error.strerror}. A model's folder has a {CONFIG}.") from None
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{file} is damaged ({type(error).__name__}: {error}). Download it again.") from None
-    return data
+    return read_table(folder / CONFIG, "a model")
 
 
 def text_part(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,13 +1,12 @@
 """The files of an adapter."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 from lmx_core.errors import CheckpointError
 from lmx_hf.adapters import mlx_lm, peft
 from lmx_hf.adapters.changes import Adapter
 from lmx_hf.shards import read_file
+from lmx_hf.tables import read_table
 from lmx_hf.transforms import Tensors
 
 CONFIG = "adapter_config.json"
@@ -19,7 +18,7 @@ OLD = {
 
 def read(folder: Path) -> Adapter:
     """What PEFT or mlx-lm wrote there."""
-    config = _config(folder)
+    config = read_table(folder / CONFIG, "an adapter")
     if "peft_type" in config:
         peft.check(config)
         return peft.read(config, _weights(folder, "adapter_model.safetensors"))
@@ -29,19 +28,6 @@ def read(folder: Path) -> Adapter:
         f"{folder / CONFIG} has neither peft_type, which PEFT writes, nor fine_tune_type or lora_parameters, which mlx-lm "
         "writes. lmx reads adapters of these two."
     )
-
-
-def _config(folder: Path) -> dict[str, Any]:
-    file = folder / CONFIG
-    try:
-        data: Any = json.loads(file.read_text(encoding="utf-8"))
-        if not isinstance(data, dict):
-            raise ValueError("it is no table")
-    except OSError as error:
-        raise CheckpointError(f"cannot read {file}: {error.strerror}. An adapter's folder has a {CONFIG}.") from None
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{file} is damaged ({type(error).__name__}: {error}). Download it again.") from None
-    return data
 
 
 def _weights(folder: Path, name: str) -> Tensors:

@@ -8,10 +8,11 @@ from mlx.utils import tree_unflatten
 from lmx_core.model import LanguageModel, flat_parameters
 from lmx_core.quantised import packed_modules
 from lmx_hf.adapters import fused
-from lmx_hf.bridge.model import PREFIX
 from lmx_hf.shards import read_file
 
 WEIGHTS = "adapters.safetensors"
+PREFIX = "lmx."
+"""Of the names that the parameters of lmx's models have in mlx-lm."""
 
 
 def is_of_lmx(adapter: Path) -> bool:

@@ -12,8 +12,6 @@ from lmx_hf.bridge.memory import Memory, memory_of, read
 from lmx_hf.transforms import Tensors
 
 MODEL_TYPE = "lmx"
-PREFIX = "lmx."
-"""What the names of lmx's parameters begin with in mlx-lm, so that an adapter tells what it was trained on."""
 
 
 @attrs.frozen
@@ -37,7 +35,7 @@ class Model(nn.Module):
         from lmx_hf.load import opened
 
         self.args, self.model_type = args, args.model_type
-        self.lmx = opened(args.place).model
+        self.lmx = opened(args.place).model  # so that an adapter tells by its names what it was trained on
 
     def __call__(self, inputs: array, cache: Sequence[Memory] | None = None) -> array:
         return self.lmx(inputs)[0] if cache is None else read(self.lmx, inputs, cache)

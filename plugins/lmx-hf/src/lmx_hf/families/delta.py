@@ -1,11 +1,16 @@
 """What hybrids of linear and softmax attention have in common."""
 
+from collections.abc import Mapping
 from typing import Any
+
+import mlx.core as mx
 
 from lmx_core.config import BlockConfig
 from lmx_hf.config import Config
 from lmx_hf.described import Described, UnfitError
-from lmx_hf.transforms import Shaped
+from lmx_hf.families.unpacking import unevenly_packed
+from lmx_hf.rules import Rule
+from lmx_hf.transforms import Shaped, Transform
 
 DELTA = {
     "n_key_heads": "linear_num_key_heads",
@@ -51,6 +56,21 @@ def channels(model: Described) -> tuple[int, int, int]:
     option = {name: model.option(f"attention.{name}", block) for name in DELTA}
     keys = (option["n_key_heads"] or block.n_heads) * (option["key_head_dim"] or block.head_dim)
     return keys, keys, (option["n_value_heads"] or block.n_heads) * (option["value_head_dim"] or block.head_dim)
+
+
+def unevenly_joined(model: Described, tensors: Mapping[str, mx.array], mixer: str, joined: Transform) -> list[Rule]:
+    """Rules for layers whose queries, keys and values of linear attention, one matrix in lmx, are packed in several ways."""
+    return [
+        rule
+        for i in layers_of(model, "linear")
+        for rule in unevenly_packed(
+            tensors,
+            [f"layers.{i}.{mixer}.{each}_proj" for each in "qkv"],
+            f"layers.{i}.attention.qkv_proj",
+            model.block.d_model,
+            joined,
+        )
+    ]
 
 
 def by_channel(model: Described, last: bool = False) -> Shaped:

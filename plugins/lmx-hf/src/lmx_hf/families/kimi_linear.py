@@ -9,7 +9,7 @@ from lmx_core.config import ModelConfig
 from lmx_core.errors import ConfigError
 from lmx_hf.config import Config
 from lmx_hf.described import Described
-from lmx_hf.families.delta import by_channel, first_of, layers_of, pattern
+from lmx_hf.families.delta import by_channel, first_of, layers_of, pattern, unevenly_joined
 from lmx_hf.families.llama import FFN, PRE_NORM, WHOLE
 from lmx_hf.families.mixture import (
     CORRECTION,
@@ -23,7 +23,6 @@ from lmx_hf.families.mixture import (
     width,
 )
 from lmx_hf.families.mla import AbsorbedFamily, absorbed, has_latent, heads, heads_keys, latent_rules
-from lmx_hf.families.unpacking import unevenly_packed
 from lmx_hf.family import layered
 from lmx_hf.rules import Rule
 from lmx_hf.transforms import Chain, Parts, Reversed, Shaped
@@ -62,18 +61,7 @@ class KimiLinearFamily(AbsorbedFamily):
     """Queries, keys and values of linear attention are one matrix in lmx, and may be packed in several ways."""
 
     def reading(self, config: ModelConfig, tensors: Mapping[str, mx.array]) -> Sequence[Rule]:
-        model = Described(config)
-        uneven = [
-            rule
-            for i in layers_of(model, "linear")
-            for rule in unevenly_packed(
-                tensors,
-                [f"layers.{i}.self_attn.{each}_proj" for each in "qkv"],
-                f"layers.{i}.attention.qkv_proj",
-                model.block.d_model,
-                JOINED,
-            )
-        ]
+        uneven = unevenly_joined(Described(config), tensors, "self_attn", JOINED)
         return [*uneven, *AbsorbedFamily.reading(self, config, tensors)]
 
 

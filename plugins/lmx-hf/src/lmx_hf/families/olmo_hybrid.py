@@ -8,9 +8,8 @@ import mlx.core as mx
 from lmx_core.config import ModelConfig
 from lmx_hf.config import Config
 from lmx_hf.described import Described
-from lmx_hf.families.delta import DELTA, by_channel, channels, delta_keys, first_of, layers_of, pattern
+from lmx_hf.families.delta import DELTA, by_channel, channels, delta_keys, first_of, layers_of, pattern, unevenly_joined
 from lmx_hf.families.llama import ATTENTION, FFN, HEADS, NUMBERS, WHOLE
-from lmx_hf.families.unpacking import unevenly_packed
 from lmx_hf.family import Family, layered
 from lmx_hf.rules import Rule
 from lmx_hf.transforms import Chain, Parts, Reversed
@@ -28,17 +27,7 @@ class OlmoHybridFamily(Family):
 
     def reading(self, config: ModelConfig, tensors: Mapping[str, mx.array]) -> Sequence[Rule]:
         model = Described(config)
-        uneven = [
-            rule
-            for i in layers_of(model, "linear")
-            for rule in unevenly_packed(
-                tensors,
-                [f"layers.{i}.linear_attn.{each}_proj" for each in "qkv"],
-                f"layers.{i}.attention.qkv_proj",
-                model.block.d_model,
-                Reversed(Parts(channels(model))),
-            )
-        ]
+        uneven = unevenly_joined(model, tensors, "linear_attn", Reversed(Parts(channels(model))))
         return [*uneven, *Family.reading(self, config, tensors)]
 
 
