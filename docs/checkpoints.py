@@ -13,7 +13,7 @@ from lmx_core.model import flat_parameters
 from lmx_core.registry import registry
 from lmx_core.testing import randomise
 
-HEAD = "| `model_type` | architecture | also needs | read | written | mlx-lm {version} | packed | adapters |"
+HEAD = "| `model_type` | architecture | also needs | read and written | mlx-lm {version} | packed | adapters |"
 EXPERTS = {"n_experts": 4, "top_k": 2, "expert_d_ff": 32, "shared_d_ff": 32}
 SMALLEST = {
     "openai-gpt": {"pre_norm": False},
@@ -45,7 +45,7 @@ def _row(model_type: str) -> str:
     written = _comes_back(model, model_type, "hf")
     quantised.quantise(model, 4, 32)
     packed = _comes_back(model, model_type, "mlx-lm")
-    cells = [f"`{model_type}`", f"`{family.factory}`", needs, written, written, mlx_lm, packed, _adapted(model_type)]
+    cells = [f"`{model_type}`", f"`{family.factory}`", needs, written, mlx_lm, packed, _adapted(model_type)]
     return f"| {' | '.join(cells)} |"
 
 

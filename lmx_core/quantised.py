@@ -13,8 +13,9 @@ from mlx.utils import tree_flatten, tree_unflatten
 from lmx_core.components.packed import PackedLinear
 from lmx_core.errors import CheckpointError, ConfigError, did_you_mean
 
-Rule = bool | int | Mapping[str, Any]
-"""Of one module: False leaves it dense, 8 means 8 bits, a mapping has `bits`, `group_size` and `mode`."""
+DENSE = "dense"
+Rule = bool | int | str | Mapping[str, Any]
+"""Of one module: False or "dense" leaves it dense, 8 means 8 bits, a mapping has `bits`, `group_size` and `mode`."""
 BITS = {"affine": (4, 1, 2, 3, 5, 6, 8), "mxfp4": (4,), "mxfp8": (8,), "nvfp4": (4,)}
 GROUPS = {"affine": (64, 32, 128), "mxfp4": (32,), "mxfp8": (32,), "nvfp4": (16,)}
 """What MLX has of each mode, what is meant where nothing is said first."""
@@ -91,6 +92,8 @@ def quantise(
     `progress` is called with how many modules are done, and how many there are.
     """
     default = Packing.of(bits, group_size, mode)
+    if not isinstance(rules, Mapping) and rules is not None:
+        raise ConfigError(f"rules={rules!r} is no table of what becomes of modules: {{'layers.0.*': 8}}")
     chosen = {pattern: _by_rule(pattern, rule, default) for pattern, rule in (rules or {}).items()}
     modules = dict(matrices(model))
     _check_patterns(chosen, modules)
@@ -191,8 +194,10 @@ def _known(name: str, value: int | None, known: Sequence[int], mode: str) -> int
 
 def _by_rule(pattern: str, rule: Rule, default: Packing) -> Packing | None:
     """None leaves modules dense."""
-    if isinstance(rule, bool):
-        return default if rule else None
+    if isinstance(rule, bool) or rule == DENSE:
+        return default if rule is True else None
+    if not isinstance(rule, int | Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigError(f"rule {pattern!r} is {rule!r}. It is a number of bits, {DENSE!r}, or a table.")
     stated: dict[str, Any] = {"bits": rule} if isinstance(rule, int) else dict(rule)
     known = [field.name for field in attrs.fields(Packing)]
     for key in stated:

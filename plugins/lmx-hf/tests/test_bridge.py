@@ -257,6 +257,25 @@ def test_what_mlx_lm_refuses_is_one_message(llama, tmp_path):
         text(llama[0], "abc", "--adapter-path", tmp_path / "nowhere")
     with pytest.raises(LmxError, match="mlx-lm's lora: Must provide at least one"):
         run("lora", "--model", llama[0], "--data", data(tmp_path))
+    (tmp_path / "adapter").mkdir()
+    said = {"num_layers": 1, "lora_parameters": {"rank": 2, "scale": 1.0, "dropout": 0.0}}
+    (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps(said))
+    with pytest.raises(LmxError, match="mlx-lm's generate: .*adapters.safetensors"):
+        text(llama[0], "abc", "--adapter-path", tmp_path / "adapter")
+    (tmp_path / "adapter" / "adapter_config.json").write_text("[]")
+    with pytest.raises(LmxError, match="mlx-lm's generate: .*must be a mapping"):
+        text(llama[0], "abc", "--adapter-path", tmp_path / "adapter")
+
+
+def test_a_tokenizer_without_an_end_is_not_trained_with(tmp_path):
+    """Before anything is written; other programs run."""
+    folder, answer = talking(tmp_path / "model")
+    assert "eos_token" not in json.loads((tmp_path / "model" / "tokenizer_config.json").read_text())
+    arguments = ["--data", data(tmp_path), "--train", "--iters", 1, "--adapter-path", tmp_path / "adapter"]
+    with pytest.raises(LmxError, match="has no end token, and mlx-lm's trainer ends every text with it"):
+        run("lora", "--model", folder, *arguments)
+    assert not (tmp_path / "adapter").exists()
+    assert text(folder, QUESTION) == answer
 
 
 def test_a_mistyped_option_is_mlx_lms_to_refuse():

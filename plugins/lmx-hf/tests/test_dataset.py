@@ -208,6 +208,43 @@ def test_a_position_of_other_data_is_refused(corpus, tokenizer):
         dataset(**options).packed(tokenizer, 64).load_state_dict({"step": 3})
 
 
+DAMAGE = [
+    {"of": 3},
+    {"position": 3},
+    {"position": None},
+    {"offset": "3"},
+    {"offset": -1},
+    {"offset": 10**6},
+    *({"position": {name: value}} for name in ("epoch", "row", "read", "block") for value in ("a", None, -1, 1.5)),
+    {"position": {"row": 10**6}},
+    {"position": {"source": 3}},
+    {"position": {"source": {}}},
+    {"position": {"source": {"x": 1}}},
+    {"position": {"source": {"examples_iterable": 3}}},
+]
+
+
+@pytest.mark.parametrize("kind", ["packed", "examples"])
+@pytest.mark.parametrize("damage", DAMAGE, ids=str)
+def test_a_damaged_position_is_refused(corpus, kind, damage, monkeypatch):
+    """At once, or when the next row is asked for."""
+    monkeypatch.setattr(rows, "CHUNK", 50)
+    made = dataset(**corpus[0])
+    stream = made.packed(ByteTokenizer(), 64) if kind == "packed" else made.examples(ByteTokenizer())
+    [*itertools.islice(stream, 150)]
+    state = json.loads(json.dumps(stream.state_dict()))
+    assert state["position"]["source"]
+    changed = damage.get("position")
+    whole = {**state, **damage} | ({"position": {**state["position"], **changed}} if isinstance(changed, dict) else {})
+
+    def go_on():
+        stream.load_state_dict(whole)
+        return next(stream)
+
+    with pytest.raises(DataError, match="position|cannot be read"):
+        go_on()
+
+
 def test_a_seed_shuffles(corpus, tokenizer):
     """The same order each time, another for another seed and in the next epoch; all rows in each."""
     options, all_texts = corpus
@@ -357,6 +394,11 @@ WRONG = [
         {},
         "row 0 of .*: its completion is 3 .int., not a text or a list of messages",
     ),
+    (
+        [{"messages": [{"role": "user", "content": "a"}], "tools": tools} for tools in ("[]", None, "notjson")],
+        {},
+        r"row 2 of .*a.jsonl \(train\): its tools is 'notjson', which is no JSON \(Expecting value",
+    ),
     ([], {}, "a.jsonl.* has no rows"),
     ([{"text": ""}], {}, "has no rows. Give it more text, or correct the split"),
     ([{"text": "a"}], {"split": "trian"}, "json has no split 'trian'. Did you mean 'train'. It has train."),
@@ -394,6 +436,14 @@ def test_a_place_without_data_is_explained(options, message, tmp_path, monkeypat
         [*dataset(**options).documents("train")]
 
 
+def test_all_that_is_read_first_is_explained(tmp_path):
+    """`datasets` says that something failed; what did is its cause."""
+    (tmp_path / "b.jsonl").write_text('{"text": "a"}\n{"text')
+    made = dataset(path="json", data_files=str(tmp_path / "b.jsonl"), validation_fraction=0, streaming=False)
+    with pytest.raises(DataError, match="b.jsonl cannot be opened as a dataset: .*ArrowInvalid: JSON parse error"):
+        [*made.documents("train")]
+
+
 def test_a_dataset_that_the_hub_does_not_give_is_explained(monkeypatch):
     def refused(*arguments, **options):
         raise datasets.exceptions.DatasetNotFoundError(
@@ -406,6 +456,8 @@ def test_a_dataset_that_the_hub_does_not_give_is_explained(monkeypatch):
 
 
 def test_wrong_options_are_explained(corpus):
+    with pytest.raises(ConfigError, match="path: it is empty. Give a name on the hub"):
+        dataset(path="")
     with pytest.raises(ConfigError, match="columns: no 'txet'. Did you mean 'text'"):
         dataset(path="json", columns={"txet": "a"})
     with pytest.raises(ConfigError, match="give one of them"):

@@ -145,6 +145,7 @@ def test_a_decoder_that_needs_the_whole_sequence_is_refused():
         (None, "cannot read .*tokenizer.json: No such file or directory. Correct the tokenizer's path."),
         ("{", "no tokenizer.json .JSONDecodeError"),
         ("[]", "no tokenizer.json .TypeError: it holds a list, not a table"),
+        ('{"model": ' + "[" * 100_000, "no tokenizer.json .RecursionError"),
         ('{"model": 3}', "tokenizer.json: tokenizers cannot read it"),
     ],
 )

@@ -4,11 +4,12 @@ import json
 import pickle
 import re
 
+import attrs
 import mlx.core as mx
 import pytest
 
 from lmx_core import LanguageModel, ModelConfig, make_config, spec
-from lmx_core.errors import CheckpointError, ConfigError, LmxError, LmxWarning
+from lmx_core.errors import CheckpointError, ComponentError, ConfigError, LmxError, LmxWarning
 from lmx_core.model import flat_parameters
 from lmx_core.opening import open_model
 from lmx_core.quantised import Packing, packed_modules
@@ -404,3 +405,104 @@ def test_an_adapter_of_mlx_lm_on_square_matrices_is_not_turned_twice(tmp_path):
     found, _ = load_from_hf(tmp_path / "gpt2", adapter=tmp_path / "adapter")
     before, after = (each.layers[0].attention.o_proj.weight for each in (model, found))
     assert mx.allclose(after, before + 3.0 * (a @ b).T, atol=1e-5).item()
+
+
+def test_what_lies_beside_the_weights_is_not_read(folder, model):
+    """`model.safetensors` is the model, whatever else is named like it; so it is on the hub."""
+    zeros = {name: mx.zeros(each.shape) for name, each in mx.load(str(folder / "model.safetensors")).items()}
+    mx.save_safetensors(str(folder / "model_before_training.safetensors"), zeros)
+    assert same(load_from_hf(folder)[0], model)
+
+
+def test_a_family_of_another_author_is_taken_where_it_is_named(model, tmp_path):
+    """It may have less to say than lmx-hf's own, and be known to nobody else; one that is none harms nothing."""
+    few = attrs.evolve(registry("loader").get("llama"), model_type="acme", architecture="")
+    registry("loader").register("acme")(few)
+    registry("loader").register("broken")(3)
+    try:
+        assert fitting(model)[0].model_type == "llama"
+        export(model, tmp_path / "out", family="acme")
+        assert "architectures" not in json.loads((tmp_path / "out/config.json").read_text())
+        with pytest.raises(ComponentError, match="loader.broken from .* is no lmx_hf.Family, got int"):
+            export(model, tmp_path / "none", family="broken")
+    finally:
+        for name in ("acme", "broken"):
+            registry("loader").unregister(name)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"hidden_size": "wide"}, "config.json of llama cannot be read"),
+        ({"num_attention_heads": 0}, "config.json of llama cannot be read"),
+        ({"rope_theta": "much"}, "config.json of llama cannot be read"),
+        ({"rope_scaling": [1]}, "config.json of llama cannot be read"),
+        ({"rope_parameters": {"rope_theta": None}}, "config.json of llama cannot be read"),
+        ({"text_config": 3}, "text_config of config.json is 3, and no table"),
+        ({"quantization_config": [1]}, "quantization_config is .1., which names no method"),
+        ({"quantization_config": {"quant_method": [1]}}, "which names no method"),
+    ],
+)
+def test_wrong_types_in_a_config_are_told(folder, keys, message):
+    with pytest.raises(LmxError, match=message):
+        load_from_hf(configured(folder, **keys))
+
+
+@pytest.mark.parametrize("head", ["[]", "3", '{"a": {"data_offsets": []}}', '{"a": {"data_offsets": 3}}'])
+def test_a_head_of_another_kind_is_told(folder, head):
+    (folder / "model.safetensors").write_bytes(len(head).to_bytes(8, "little") + head.encode())
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load_from_hf(folder)
+
+
+@pytest.mark.parametrize(
+    ("quantize", "message"),
+    [
+        ("4", "quantize='4'. Give a number of bits"),
+        ({"bit": 4}, "quantize has 'bit'. Did you mean 'bits'"),
+        ({"bits": 4, "rules": ["head"]}, "is no table of what becomes of modules"),
+        ({"bits": 4, "rules": {"head": 3.5}}, "rule 'head' is 3.5. It is a number of bits, 'dense', or a table"),
+    ],
+)
+def test_what_cannot_be_packed_so_is_told(folder, quantize, message):
+    with pytest.raises(ConfigError, match=message):
+        load_from_hf(folder, quantize=quantize)
+
+
+def test_dense_is_a_rule(folder):
+    packed = packed_modules(load_from_hf(folder, quantize={"bits": 8, "group_size": 32, "rules": {"head": "dense"}})[0])
+    assert packed
+    assert "head" not in packed
+
+
+def test_weights_of_another_size_than_the_config_are_not_written(folder, tmp_path):
+    """A vocabulary that was cut, a head that was taken: transformers would not read it."""
+    model, _ = load_from_hf(folder)
+    model.embed.weight = model.embed.weight[:40]
+    with pytest.raises(ConfigError, match="not what its config says: embed.weight .40, 32., not .64, 32."):
+        export(model, tmp_path / "cut")
+    assert not (tmp_path / "cut").exists()
+
+
+def test_a_tokenizer_that_nobody_registered_is_not_saved(model, tmp_path):
+    class Mine(registry("tokenizer").get("bytes")):
+        pass
+
+    with pytest.raises(ConfigError, match="Mine is no tokenizer that is installed"):
+        export(model, tmp_path / "mine", "lmx", tokenizer=Mine())
+
+
+def test_memory_stays_near_the_models_size(tmp_path):
+    """Of 64 MB in tensors that are split and turned, no more than a little is held twice."""
+    sizes = {"d_model": 512, "n_heads": 8, "n_layers": 4, "vocab_size": 4000, "max_seq_len": 64}
+    for name, numbers in {"phi3": {"n_kv_heads": 8, "d_ff": 1536}, "gpt2": {"d_ff": 2048}}.items():
+        model = randomise(LanguageModel(make_config(name, **sizes, **numbers)))
+        size = sum(weight.nbytes for weight in flat_parameters(model).values())
+        export(model, tmp_path / name, family=name)
+        del model
+        mx.clear_cache()
+        before = mx.get_active_memory()
+        mx.reset_peak_memory()
+        kept = load_from_hf(tmp_path / name)
+        assert mx.get_peak_memory() - before <= 1.15 * size
+        del kept

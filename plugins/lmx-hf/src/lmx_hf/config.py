@@ -82,25 +82,34 @@ class Config:
     def rope(self, kind: str | None = None) -> dict[str, Any]:
         """The rope of a kind of layers, in the newer layout: `rope_theta`, `rope_type`, `factor`, ...
 
-        In the published one `sliding_attention` has a base of its own or the class's, and no scaling.
+        A table says it, `rope_scaling` before `rope_parameters`; what that leaves out stands beside it, or is the class's. A
+        class whose kinds of layers have ropes of their own reads tables by kind alone, and `rope_scaling` as that of the
+        layers without a window.
         """
-        taken = self.defaults.get("rope_parameters") or {}
-        taken = taken.get(kind, taken)
-        base = taken.get("rope_theta", 10_000.0)
-        if isinstance(self.data.get("rope_parameters"), Mapping):
-            rope = self.data["rope_parameters"]
-            return {"rope_type": "default", "rope_theta": base, **rope.get(kind, rope)}
-        local = kind == "sliding_attention"
-        scaling = {} if local else dict(self.data.get("rope_scaling") or {})
-        if not scaling and taken.get("rope_type", "default") != "default":
-            return dict(taken)  # a class whose rope is scaled unless something else is said
-        scaling["rope_type"] = scaling.get("rope_type", scaling.pop("type", "default"))
-        bases = ("rope_local_base_freq",) if local else ("rope_theta", "rotary_emb_base")
-        theta = next((self.data[key] for key in bases if key in self.data), base)
-        partial = self.data.get(
-            "partial_rotary_factor", self.data.get("rotary_pct", taken.get("partial_rotary_factor", 1))
+        taken: Mapping[str, Any] = self.defaults.get("rope_parameters") or {}
+        apart = any(isinstance(each, Mapping) for each in taken.values())
+        taken = taken.get(kind or "", taken)
+        given: Mapping[str, Any] = self.data.get("rope_parameters") or {}
+        scaling: Mapping[str, Any] = self.data.get("rope_scaling") or {}
+        if apart or any(isinstance(each, Mapping) for each in given.values()):
+            of_kind = {**(given.get(kind or "") or {}), **({} if kind == "sliding_attention" else scaling)}
+            rope = {**of_kind, "truncate": given.get("truncate")}  # which is read for all kinds at once
+        else:
+            rope = dict(scaling or given)
+            unsaid = not scaling and self.data.get("rope_parameters") is None
+            if unsaid and taken.get("rope_type", "default") != "default":
+                return dict(taken)  # a class whose rope is scaled unless something else is said
+        beside = self._beside(
+            "rotary_emb_base", "rope_local_base_freq" if kind == "sliding_attention" else "rope_theta"
         )
-        return {"rope_theta": theta, "partial_rotary_factor": partial, **scaling}
+        base = {"rope_theta": taken.get("rope_theta", 10_000.0), **({} if beside is None else {"rope_theta": beside})}
+        partial = self._beside("rotary_pct", "partial_rotary_factor")
+        partial = taken.get("partial_rotary_factor") if partial is None else partial
+        fraction = {} if partial is None else {"partial_rotary_factor": partial}
+        return {**base, **fraction, "rope_type": rope.get("type", "default"), **rope}
+
+    def _beside(self, *keys: str) -> Any:
+        return next((self.data[key] for key in keys if self.data.get(key) is not None), None)
 
     def rope_arguments(self, kind: str | None = None) -> dict[str, Any]:
         """As arguments of a factory."""

@@ -10,6 +10,7 @@ import attrs
 import mlx.core as mx
 
 from lmx_core.config import ModelConfig
+from lmx_core.errors import ConfigError, LmxError, told
 from lmx_core.factories import make_config
 from lmx_hf.config import Config
 from lmx_hf.described import Described
@@ -52,6 +53,8 @@ class Family:
     ignored: Sequence[str] = ()
     """Regular expressions for beginnings of names, without their prefix, that a checkpoint may have beside the model;
     `{n_layers}` in one stands for the number of layers."""
+    ties: bool = True
+    """Whether transformers can tie the head to the embedding."""
     defaults: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
     """What a config.json may leave out, in the layout of transformers 5."""
 
@@ -76,7 +79,12 @@ class Family:
         found = Config({"model_type": self.model_type, **data}, known)
         if tied is None:
             tied = bool(found.get("tie_word_embeddings", True))
-        arguments: dict[str, Any] = {**self.arguments(found), "tie_embeddings": tied}
+        try:
+            arguments: dict[str, Any] = {**self.arguments(found), "tie_embeddings": tied}
+        except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+            if isinstance(error, LmxError):
+                raise
+            raise ConfigError(f"config.json of {self.model_type} cannot be read: {told(error)}") from None
         return make_config(self.factory, **arguments)
 
     def beside(self, config: ModelConfig) -> list[str]:
@@ -85,7 +93,8 @@ class Family:
 
     def record(self, data: Mapping[str, Any], mlx_lm: bool) -> dict[str, Any]:
         """What `keys` says as a whole config.json."""
-        own = {"architectures": [self.architecture], "model_type": self.model_type, **data}
+        classes = {"architectures": [self.architecture]} if self.architecture else {}
+        own = {**classes, "model_type": self.model_type, **data}
         if not (mlx_lm and self.composite):
             return own
         tokens = {key: value for key, value in data.items() if key.endswith("_token_id")}

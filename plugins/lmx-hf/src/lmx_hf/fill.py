@@ -15,7 +15,7 @@ from lmx_hf.lookup import CONFIG, family_of, text_part
 from lmx_hf.packed import unpacked
 from lmx_hf.rules import Use, reading
 from lmx_hf.shards import tensors_of
-from lmx_hf.transforms import Tensors
+from lmx_hf.transforms import Parts, Same, Tensors
 
 PREFIX = re.compile(
     r"^(?:language_model\.)?(?:model\.language_model\.|transformer\.|gpt_neox\.|backbone\.|model\.)?(?:decoder\.)?"
@@ -40,8 +40,9 @@ class Source:
     folder: Path
 
 
-def filled(folder: Path, data: Mapping[str, Any], adapter: Path | None) -> LanguageModel:
-    """A model whose parameters are the checkpoint's, lazy still. `CheckpointError` has all that does not fit."""
+def filled(folder: Path, data: Mapping[str, Any], adapter: Path | None) -> tuple[LanguageModel, bool]:
+    """A model whose parameters are the checkpoint's, lazy still, and whether each is a tensor as it is stored, or a part of
+    one. `CheckpointError` has all that does not fit."""
     family, text = family_of(data), text_part(data)
     config = family.config(text)
     tensors = unpacked(tensors_of(folder), data)
@@ -62,7 +63,7 @@ def filled(folder: Path, data: Mapping[str, Any], adapter: Path | None) -> Langu
     _check(folder, flat_parameters(model), parameters, left, failed)
     model.load_weights(list(parameters.items()))
     model.source = Source(family.model_type, text, folder)
-    return model
+    return model, adapter is None and all(isinstance(use.rule.how, Same | Parts) for use in uses)
 
 
 def _short(tensors: Tensors) -> dict[str, str]:

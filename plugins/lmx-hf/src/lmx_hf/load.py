@@ -19,8 +19,8 @@ from lmx_hf.progress import Progress
 if TYPE_CHECKING:
     from lmx_hf.text.tokenizer import HFTokenizer
 
-AT_ONCE = 2**28
-"""Bytes that are read together: files are read by several threads."""
+SHARE = 1 / 16
+"""Of a model, what is read together where tensors are not taken as they are, and each is held twice for a while."""
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 
 
@@ -49,13 +49,13 @@ def load_from_hf(
     data = read_config(folder)
     added = None if adapter is None else fetch(adapter, kind=ADAPTER)
     of_lmx = added is not None and is_of_lmx(added)
-    model = filled(folder, data, None if of_lmx else added)
+    model, as_stored = filled(folder, data, None if of_lmx else added)
     if added is not None and of_lmx:
         fuse(model, added)
     _cast(model, dtype)
     if quantize is not None:
-        model.quantised = quantised.quantise(model, **({"bits": quantize} if isinstance(quantize, int) else quantize))
-    _evaluate(model, f"reading {repo_or_path}")
+        model.quantised = quantised.quantise(model, **_packing(quantize))
+    _evaluate(model, f"reading {repo_or_path}", at_once=as_stored and dtype == "auto")
     model.eval()
     return model, HFTokenizer.read(folder)
 
@@ -67,23 +67,37 @@ def opened(place: str, **how: Any) -> Opened:
     how = {key: value for key, value in how.items() if value not in (None, "auto")}
     folder = place if is_ours(place) else str(fetch(place, how.pop("revision", None)))
     if is_ours(folder):
-        adapter = how.pop("adapter", None)
-        if how:
-            raise ConfigError(f"{place} is a model of lmx, which {' and '.join(how)} is not for.")
-        return open_model(folder) if adapter is None else _adapted(open_model(folder), adapter)
+        return _ours(place, open_model(folder), **how)
     model, tokenizer = load_from_hf(folder, **how)
     source: Any = model.source
     named = None if tokenizer is None else spec("hf", path=str(source.folder), lossy=True)
     return Opened(model=model, tokenizer=tokenizer, named=named)
 
 
-def _adapted(found: Opened, adapter: str | Path) -> Opened:
-    """With an adapter that mlx-lm trained on it."""
-    from lmx_hf.bridge.adapter import fuse
-    from lmx_hf.hub import ADAPTER, fetch
+def _packing(quantize: Any) -> Mapping[str, Any]:
+    """The arguments of `quantise`."""
+    if isinstance(quantize, int):
+        return {"bits": quantize}
+    known = ("bits", "group_size", "mode", "rules")
+    if not isinstance(quantize, Mapping):
+        raise ConfigError(f"quantize={quantize!r}. Give a number of bits, or a table of {', '.join(known)}.")
+    for key in quantize:
+        if key not in known:
+            raise ConfigError(f"quantize has {key!r}. {did_you_mean(str(key), known)}It may have {', '.join(known)}.")
+    return quantize
 
-    fuse(found.model, fetch(adapter, kind=ADAPTER))
-    _evaluate(found.model, f"adding {adapter}")
+
+def _ours(place: str, found: Opened, adapter: str | Path | None = None, dtype: str = "auto", **more: Any) -> Opened:
+    """A model of lmx: in another precision, and with an adapter that mlx-lm trained on it."""
+    if more:
+        raise ConfigError(f"{place} is a model of lmx, which {' and '.join(more)} is not for. Leave it out.")
+    if adapter is not None:
+        from lmx_hf.bridge.adapter import fuse
+        from lmx_hf.hub import ADAPTER, fetch
+
+        fuse(found.model, fetch(adapter, kind=ADAPTER))
+    _cast(found.model, dtype)
+    _evaluate(found.model, f"reading {place}")
     return found
 
 
@@ -91,8 +105,8 @@ def _cast(model: LanguageModel, dtype: str) -> None:
     """In another precision, but for what is packed, and what a component keeps in full."""
     if dtype == "auto":
         return
-    if dtype not in DTYPES:
-        raise ConfigError(f"dtype={dtype!r}. {did_you_mean(dtype, DTYPES)}lmx-hf reads in {', '.join(DTYPES)}.")
+    if not isinstance(dtype, str) or dtype not in DTYPES:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigError(f"dtype={dtype!r}. {did_you_mean(str(dtype), DTYPES)}lmx-hf reads in {', '.join(DTYPES)}.")
     kept = {f"{path}.{name}" for path, each in model.named_modules() for name in getattr(each, "full_precision", ())}
     packed = tuple(f"{path}." for path in quantised.packed_modules(model))
     wanted = getattr(mx, dtype)
@@ -104,13 +118,15 @@ def _cast(model: LanguageModel, dtype: str) -> None:
     model.update(tree_unflatten(list(cast.items())))
 
 
-def _evaluate(model: LanguageModel, doing: str) -> None:
-    """Read the tensors, a few at a time."""
+def _evaluate(model: LanguageModel, doing: str, at_once: bool = False) -> None:
+    """Read the tensors, a few at a time, or where nobody looks on and none is held twice all at once, which is faster."""
     weights = list(flat_parameters(model).values())
-    with Progress(doing, sum(weight.nbytes for weight in weights)) as progress:
+    total = sum(weight.nbytes for weight in weights)
+    with Progress(doing, total) as progress:
+        share = 1 if at_once and not progress.shown else SHARE
         while weights:
             some = [weights.pop()]
-            while weights and sum(weight.nbytes for weight in some) < AT_ONCE:
+            while weights and sum(weight.nbytes for weight in some) < share * total:
                 some.append(weights.pop())
             mx.eval(some)
             progress.advance(sum(weight.nbytes for weight in some))

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lmx_core.config import ModelConfig
-from lmx_core.errors import ConfigError, UnknownComponentError
+from lmx_core.errors import ComponentError, ConfigError, UnknownComponentError
 from lmx_core.registry import registry
 from lmx_hf.family import Family
 from lmx_hf.tables import read_table
@@ -37,19 +37,30 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def text_part(data: Mapping[str, Any]) -> dict[str, Any]:
     """The config of the model that reads and writes text."""
-    name = _model_type(data)
-    return {"model_type": TEXT_PARTS.get(name, name), **(data.get("text_config") or data)}
+    name, text = _model_type(data), data.get("text_config") or data
+    if not isinstance(text, Mapping):
+        raise ConfigError(f"text_config of {CONFIG} is {text!r}, and no table.")
+    return {"model_type": TEXT_PARTS.get(name, name), **text}
 
 
 def family_of(data: Mapping[str, Any]) -> Family:
     """The loader for a config.json's `model_type`."""
-    name = text_part(data)["model_type"]
+    name = str(text_part(data)["model_type"])
     try:
-        return registry("loader").get(name)
+        return named(name)
     except UnknownComponentError as error:
         code = " Its folder brings code of its own, which lmx does not run." if data.get("auto_map") else ""
         own = " A package can add one: `loader.<model_type>` among its entry points, see docs/hf.md."
         raise UnknownFamilyError(f"model_type {name!r}: {error}{code}{own}") from None
+
+
+def named(model_type: str) -> Family:
+    """The family of this name; `ComponentError` where what is offered under it is none."""
+    found: Any = registry("loader").get(model_type)
+    if not isinstance(found, Family):
+        ref = registry("loader").find(model_type)
+        raise ComponentError(f"{ref.title} is no lmx_hf.Family, got {type(found).__name__}. Its author must mend it.")
+    return found
 
 
 def _model_type(data: Mapping[str, Any]) -> str:

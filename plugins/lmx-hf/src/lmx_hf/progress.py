@@ -25,6 +25,10 @@ class Progress:
             self._task = self._bar.add_task(self.doing, total=self.total)
         return self
 
+    @property
+    def shown(self) -> bool:
+        return self._bar is not None
+
     def advance(self, size: int) -> None:
         if self._bar is not None:
             self._bar.advance(self._task, size)

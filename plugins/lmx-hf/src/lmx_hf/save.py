@@ -15,12 +15,12 @@ from lmx_core.config import ModelConfig
 from lmx_core.data.tokenizers import save_tokenizer
 from lmx_core.errors import ConfigError, LmxError, LmxWarning, did_you_mean
 from lmx_core.files import atomically
-from lmx_core.model import LanguageModel, flat_parameters
+from lmx_core.model import LanguageModel, flat_parameters, parameter_shapes
 from lmx_core.registry import registry
 from lmx_hf.alike import TRAINED_ALONE, differences
 from lmx_hf.described import Described, UnfitError
 from lmx_hf.family import Family
-from lmx_hf.lookup import CONFIG
+from lmx_hf.lookup import CONFIG, named
 from lmx_hf.packed import quantisation_entry
 from lmx_hf.peers import remark
 from lmx_hf.progress import Progress
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from lmx_core.protocols import Tokenizer
 
 Format = Literal["hf", "mlx-lm", "lmx"]
-SHARD = 5 * 2**30
+OURS = "lmx-hf"
+SHARD = 2 * 2**30
 """Bytes in one file, unless one tensor has more."""
 DTYPES = {mx.float32: "float32", mx.float16: "float16", mx.bfloat16: "bfloat16"}
 
@@ -68,7 +69,8 @@ def export(
             if tokenizer is not None:
                 save_tokenizer(_named(tokenizer), tokenizer, folder / TOKENIZER)
             return
-        _write(model, folder, format, family, shard_size)
+        with Progress(f"writing {path}", _size(model)) as progress:
+            _write(model, folder, format, family, shard_size, progress)
         if tokenizer is not None:
             _write_tokenizer(tokenizer, folder)
 
@@ -76,7 +78,10 @@ def export(
 def _named(tokenizer: "Tokenizer") -> str:
     """What its class is registered as."""
     known = registry("tokenizer")
-    return next(name for name in known.names() if type(tokenizer) is known.get(name))
+    found = next((name for name in known.names() if type(tokenizer) is known.get(name)), None)
+    if found is None:
+        raise ConfigError(f"{type(tokenizer).__name__} is no tokenizer that is installed or registered: none is saved.")
+    return found
 
 
 def _write_tokenizer(tokenizer: "Tokenizer", folder: Path) -> None:
@@ -90,12 +95,15 @@ def _write_tokenizer(tokenizer: "Tokenizer", folder: Path) -> None:
         form.write(folder)
 
 
-def _write(model: LanguageModel, folder: Path, program: Format, family: str | None, shard_size: int) -> None:
+def _write(
+    model: LanguageModel, folder: Path, program: Format, family: str | None, shard_size: int, progress: Progress
+) -> None:
     packed = quantised.packed_modules(model)
     if packed and program == "hf":
         raise ConfigError(
             'the model is quantised by MLX, which transformers does not read. Take format "mlx-lm" or "lmx".'
         )
+    _check_sizes(model)
     chosen, data = fitting(model, family)
     mlx_lm = program == "mlx-lm"
     if mlx_lm:
@@ -106,25 +114,37 @@ def _write(model: LanguageModel, folder: Path, program: Format, family: str | No
         entry = quantisation_entry(packed, _modules(uses, flat_parameters(model)))
         record |= {"quantization": entry, "quantization_config": entry}
     (folder / CONFIG).write_text(json.dumps(record, indent=2), encoding="utf-8")
-    _save(_shards(uses, flat_parameters(model), shard_size), folder)
+    _save(_shards(uses, flat_parameters(model), shard_size), folder, progress)
+
+
+def _check_sizes(model: LanguageModel) -> None:
+    """The weights are those of the config, which is what is written of the model."""
+    meant = parameter_shapes(LanguageModel(model.config))
+    packed = tuple(f"{path}." for path in quantised.packed_modules(model))
+    found = {name: shape for name, shape in parameter_shapes(model).items() if not (packed and name.startswith(packed))}
+    wrong = [f"{name} {shape}, not {meant.get(name)}" for name, shape in found.items() if meant.get(name) != shape]
+    if wrong:
+        found_so = "; ".join(wrong[:3])
+        raise ConfigError(f"the model is not what its config says: {found_so}. Give it the config that it has now.")
 
 
 def fitting(model: LanguageModel, family: str | None = None) -> tuple[Family, dict[str, Any]]:
-    """The family that says a model, and its config.json as that family has it: the one that has least to say."""
+    """The family that says a model, and its config.json as that family has it: of those of lmx-hf the one that has least to
+    say. Another author's is taken where it is named, or where the model was read as it."""
     source = getattr(model, "source", None)
     config = model.config
     if family is not None:
-        return _said(registry("loader").get(family), config, source)
+        return _said(named(family), config, source)
     if source is not None:
         try:
-            return _said(registry("loader").get(source.model_type), config, source)
+            return _said(named(source.model_type), config, source)
         except ConfigError:  # its config is another by now
             pass
     found: list[tuple[int, str, Family, dict[str, Any]]] = []
     lacking: dict[str, str] = {}
-    for name in registry("loader").names():
+    for name in [ref.name for ref in registry("loader").refs() if ref.dist == OURS]:
         try:
-            each, data = _said(registry("loader").get(name), config, None)
+            each, data = _said(named(f"{OURS}/{name}"), config, None)
             found.append((_said_in(data), name, each, data))
         except ConfigError as error:
             lacking[name] = str(error)
@@ -144,8 +164,10 @@ def _said(family: Family, config: ModelConfig, source: Any) -> tuple[Family, dic
     try:
         data = {"vocab_size": config.vocab_size, **family.keys(Described(config))}
         back = family.config(data, tied=config.tie_embeddings)
-    except (UnfitError, LmxError, LookupError, TypeError, ValueError, ArithmeticError) as error:
+    except (UnfitError, LmxError, LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
         raise ConfigError(f"it has no config of a {family.model_type}: {error}") from None
+    if config.tie_embeddings and not family.ties:
+        raise ConfigError(f"a {family.model_type} has a head of its own in transformers, and the model's is tied")
     if lost := differences(config, back, ignoring=TRAINED_ALONE):
         raise ConfigError(f"a {family.model_type} is another model: {'; '.join(lost[:3])}")
     kept = {"pad_token_id": None}  # or else the class's, for which the vocabulary may be too small
@@ -211,14 +233,17 @@ def _shards(uses: Sequence[Use], parameters: Tensors, size: int) -> list[Tensors
     return shards
 
 
-def _save(shards: list[Tensors], folder: Path) -> None:
+def _size(model: LanguageModel) -> int:
+    return sum(weight.nbytes for weight in flat_parameters(model).values())
+
+
+def _save(shards: list[Tensors], folder: Path, progress: Progress) -> None:
     sizes = [sum(array.nbytes for array in shard.values()) for shard in shards]
     names = [WEIGHTS] if len(shards) == 1 else _numbered(len(shards))
     places = {name: file for shard, file in zip(shards, names, strict=True) for name in shard}
-    with Progress(f"writing {folder.name}", sum(sizes)) as progress:
-        for file, size in zip(names, sizes, strict=True):
-            mx.save_safetensors(str(folder / file), shards.pop(0), {"format": "pt"})
-            progress.advance(size)
+    for file, size in zip(names, sizes, strict=True):
+        mx.save_safetensors(str(folder / file), shards.pop(0), {"format": "pt"})
+        progress.advance(size)
     if len(names) > 1:
         index = {"metadata": {"total_size": sum(sizes)}, "weight_map": dict(sorted(places.items()))}
         (folder / INDEX).write_text(json.dumps(index, indent=2), encoding="utf-8")

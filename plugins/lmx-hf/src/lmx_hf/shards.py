@@ -35,6 +35,8 @@ def files_of(folder: Path) -> list[Path]:
                 f"{folder} is not whole: {INDEX} names {', '.join(missing[:3])}{more}, not there. Download it again."
             )
         return files
+    if (folder / WEIGHTS).is_file():  # whatever else lies beside it
+        return [folder / WEIGHTS]
     if files := sorted(folder.glob("model*.safetensors")):
         return files
     if pickled := sorted({file.name for pattern in PICKLES for file in folder.glob(pattern)}):
@@ -61,7 +63,7 @@ def read_file(file: Path) -> Tensors:
     try:
         _check_whole(file)
         tensors: Any = mx.load(str(file))
-    except (RuntimeError, OSError, ValueError, KeyError, TypeError) as error:
+    except (RuntimeError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{file} cannot be read: {error}. Download it again.") from None
     return tensors
 

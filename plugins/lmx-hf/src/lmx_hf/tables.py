@@ -15,7 +15,7 @@ def read_table(file: Path, holder: str) -> dict[str, Any]:
             raise ValueError("it is no table")
     except OSError as error:
         raise CheckpointError(
-            f"cannot read {file}: {error.strerror}. The folder of {holder} has a {file.name}."
+            f"cannot read {file}: {error.strerror}. A {file.name} belongs into the folder of {holder}."
         ) from None
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{file} is damaged ({type(error).__name__}: {error}). Download it again.") from None

@@ -26,8 +26,9 @@ from lmx_hf.text.tokenizer import HFTokenizer
 class Folders:
     """One for each model that is asked for, in a temporary folder."""
 
-    def __init__(self, parent: Path) -> None:
-        self.parent = parent
+    def __init__(self, parent: Path, learned: bool = False) -> None:
+        self.parent, self.learned = parent, learned
+        """`learned`: texts are to be learned, and each ends with the tokenizer's end token."""
 
     def of(self, place: str | Path, revision: str | None = None, allow_patterns: Any = None) -> Path:
         """In place of mlx-lm's own download. A model that mlx-lm alone knows is given to it as it is."""
@@ -44,7 +45,12 @@ class Folders:
 
     def _written(self, source: Path, config: ModelConfig, tokenizer: Path | None) -> Path:
         folder = Path(tempfile.mkdtemp(dir=self.parent))
-        ends = _write_tokenizer(source, tokenizer, folder)
+        form, ends = _write_tokenizer(source, tokenizer, folder)
+        if self.learned and form.eos_token is None:
+            raise ConfigError(
+                f"the tokenizer of {source} has no end token, and mlx-lm's trainer ends every text with it. Name it in its "
+                'tokenizer_config.json: "eos_token".'
+            )
         record = {"model_type": MODEL_TYPE, "place": str(source.absolute()), "vocab_size": config.vocab_size}
         record |= {"eos_token_id": ends} if ends else {}
         write_text(folder / CONFIG, json.dumps(record))
@@ -52,8 +58,8 @@ class Folders:
         return folder
 
 
-def _write_tokenizer(source: Path, saved: Path | None, folder: Path) -> list[int]:
-    """The tokens that end a text."""
+def _write_tokenizer(source: Path, saved: Path | None, folder: Path) -> tuple[HFTokenizer, list[int]]:
+    """As mlx-lm reads it, and the tokens that end a text."""
     if saved is None:
         tokenizer: Any = HFTokenizer.read(source)
     else:
@@ -68,4 +74,4 @@ def _write_tokenizer(source: Path, saved: Path | None, folder: Path) -> list[int
             'with mlx-lm, train it with tokenizer "bytes" or "hf".'
         )
     form.write(folder)
-    return list(form.eos_tokens) if form is tokenizer else []  # bytes have none but in name
+    return form, list(form.eos_tokens) if form is tokenizer else []  # bytes have none but in name

@@ -16,14 +16,14 @@ from lmx_hf.bridge.installed import mlx_lm
 from lmx_hf.bridge.memory import KINDS
 
 MODULE = f"mlx_lm.models.{model.MODEL_TYPE}"
-FAULTS = (ValueError, KeyError, OSError, NotImplementedError)
-"""What mlx-lm raises for what a person did."""
+FAULTS = (ValueError, KeyError, OSError, RuntimeError, TypeError)
+"""What mlx-lm, and MLX where it reads files, raise for what a person did."""
 
 
 def run(program: str, arguments: Sequence[str]) -> None:
     """`mlx_lm.PROGRAM ARGUMENTS`. What it refuses is an `LmxError`; faults in its arguments end the process."""
     mlx_lm("utils")
-    with on_lmx(), _arguments([f"lmx mlx-lm {program}", *arguments]):
+    with on_lmx(learned=program == "lora"), _arguments([f"lmx mlx-lm {program}", *arguments]):
         try:
             importlib.import_module(f"mlx_lm.{program}").main()
         except LmxError:
@@ -35,8 +35,8 @@ def run(program: str, arguments: Sequence[str]) -> None:
 
 
 @contextmanager
-def on_lmx() -> Generator[None, None, None]:
-    """mlx-lm's loader gives models of lmx while this lasts, in all threads."""
+def on_lmx(learned: bool = False) -> Generator[None, None, None]:
+    """mlx-lm's loader gives models of lmx while this lasts, in all threads; `learned`, for its trainer."""
     utils, cache = mlx_lm("utils"), mlx_lm("models.cache")
     before = getattr(utils, "_download", None)
     if before is None:
@@ -45,7 +45,7 @@ def on_lmx() -> Generator[None, None, None]:
         )
     log = logging.getLogger("transformers.configuration_utils")
     with tempfile.TemporaryDirectory(prefix="lmx-") as parent:
-        utils._download = Folders(Path(parent)).of
+        utils._download = Folders(Path(parent), learned).of
         sys.modules[MODULE] = model
         log.addFilter(_is_news)
         for kind in KINDS:

@@ -59,6 +59,8 @@ class HFDatasetOptions:
     """What ends each document where documents are text: `lmx train` puts one after another."""
 
     def __attrs_post_init__(self) -> None:
+        if not self.path.strip():
+            raise ConfigError("path: it is empty. Give a name on the hub, a folder, or what reads data_files.")
         known = [*dict.fromkeys(role for roles in (*ROLES.values(), *OPTIONAL.values()) for role in roles)]
         for role in self.columns:
             if role not in known:

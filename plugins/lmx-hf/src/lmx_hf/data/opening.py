@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lmx_core.errors import DataError, did_you_mean
+from lmx_core.errors import DataError, LmxError, did_you_mean
 from lmx_hf.lazily import library
 
 BUILDERS = ("arrow", "csv", "json", "parquet", "text")
@@ -59,5 +59,10 @@ def _explained(path: str, files: tuple[str, ...]) -> Generator[None, None, None]
         raise DataError(
             f"{path} {', '.join(files)} has no rows, or matches no file in {Path.cwd()}. Correct the path, or give it more."
         ) from None
-    except (ValueError, OSError, RuntimeError, TypeError) as error:
-        raise DataError(f"{path} cannot be opened as a dataset: {type(error).__name__}: {error}") from None
+    except LmxError:
+        raise
+    except Exception as error:  # of the many readers of files
+        where, said = f"{path} {', '.join(files)}" if files else path, f"{type(error).__name__}: {error}"
+        if cause := error.__cause__:  # where all is read first, the reader's own
+            said += f" ({type(cause).__name__}: {str(cause).strip()})"
+        raise DataError(f"{where} cannot be opened as a dataset: {said}") from None

@@ -10,7 +10,7 @@ import numpy as np
 
 from lmx_core.errors import DataError
 from lmx_hf.data.examples import Bools, Encoder, Example, Ints
-from lmx_hf.data.rows import Format, Position, Rows
+from lmx_hf.data.rows import Format, Position, Rows, is_count, is_position
 
 T = TypeVar("T")
 
@@ -47,12 +47,12 @@ class Source:
     def state(self, position: Position, offset: int) -> dict[str, Any]:
         return {"of": dict(self.signature), "position": position, "offset": offset}
 
-    def read(self, state: Mapping[str, Any]) -> tuple[Position, int]:
-        """`DataError` for a state of other data, or of other settings."""
-        try:
-            saved, position, offset = state["of"], state["position"], state["offset"]
-        except (KeyError, TypeError):
-            raise DataError(f"this is no position of a stream: {state!r:.80}. Give what state_dict() gave.") from None
+    def read(self, state: Any) -> tuple[Position, int]:
+        """`DataError` for a state of other data, or of other settings, and for one that is damaged."""
+        parts: Mapping[str, Any] = state if isinstance(state, Mapping) else {}
+        saved, position, offset = (parts.get(name) for name in ("of", "position", "offset"))
+        if not isinstance(saved, Mapping) or not is_position(position) or not is_count(offset):
+            raise DataError(f"this is no position of a stream: {state!r:.200}. Give what state_dict() gave.")
         for key in {**saved, **self.signature}:
             before, now = saved.get(key), self.signature.get(key)
             if before != now:
@@ -61,6 +61,14 @@ class Source:
                     "and settings, or start anew."
                 )
         return position, offset
+
+    def check(self, offset: int, length: int) -> None:
+        """`DataError` for an offset behind what it counts."""
+        if offset > length:
+            raise DataError(
+                f"{self.rows.where} has {length} where the position counts {offset}. Give what state_dict() gave, of the "
+                "same data."
+            )
 
 
 class Stream(Generic[T]):
@@ -80,6 +88,7 @@ class Stream(Generic[T]):
     def __next__(self) -> T:
         while self._offset >= len(self._chunk):
             self._position, self._chunk = next(self._chunks)
+            self._source.check(self._skip, len(self._chunk))
             self._offset, self._skip = self._skip, 0
         self._offset += 1
         return self._chunk[self._offset - 1]
@@ -127,6 +136,7 @@ class PackedRows:
         while sum(len(flat.tokens) for _, flat in self._buffer) - self._offset < self._seq_len:
             position, examples = next(self._chunks)
             self._buffer.append((position, _Flat.of(examples)))
+            self._source.check(self._offset, len(self._buffer[0][1].tokens))
         row = _Flat.joined([part for part in self._taken() if len(part.tokens)])
         return PackedRow(row.tokens, row.learn, np.cumsum(row.starts, dtype=np.int32) - np.int32(row.starts[0]))
 

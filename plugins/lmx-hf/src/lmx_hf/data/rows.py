@@ -35,6 +35,19 @@ CHUNK = 1000
 """Rows that are read, and become tokens, together."""
 
 
+def is_count(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def is_position(value: Any) -> bool:
+    """Whether it may be one: `source` is what `datasets` says of its own, or None at the beginning."""
+    if not isinstance(value, Mapping):
+        return False
+    source = value.get("source")
+    numbers = all(is_count(each) for key, each in value.items() if key != "source")
+    return numbers and (source is None or (isinstance(source, Mapping) and bool(source)))
+
+
 @attrs.frozen
 class Columns:
     """Which column of a dataset holds what."""
@@ -74,11 +87,21 @@ class Columns:
         """What is wrong with a row, or None."""
         for role, column in self.of.items():
             value = row[role]
+            if role == "tools" and isinstance(value, str) and (why := _is_no_json(value)):
+                return f"its {column} is {value!r:.60}, which is no JSON ({why})"
             if role == "tools" or (self.format != "messages" and isinstance(value, str)):
                 continue
             if self.format == "text" or not _is_conversation(value):
                 return f"its {column} is {value!r:.60} ({type(value).__name__}), not {EXPECTED[self.format]}"
         return None
+
+
+def _is_no_json(text: str) -> Exception | None:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError) as error:
+        return error
+    return None
 
 
 def _is_conversation(value: Any) -> bool:
@@ -119,11 +142,17 @@ class Rows:
             for place, columns, rows in self._blocks(position):
                 order = self._order(len(rows), epoch, place["block"])
                 first = position.get("row", 0) if place["block"] == position.get("block", 0) else 0
+                if first and first >= len(rows):
+                    break
                 for start in range(first, len(rows), CHUNK):
                     empty = False
                     chosen = [rows[i] for i in order[start : start + CHUNK]]
                     yield {"epoch": epoch, "row": start, **place}, columns, chosen
-            if empty and not position:
+            if empty and position:
+                raise DataError(
+                    f"{self.where} has no row at the position {position!r:.200}: give one of the same data."
+                )
+            if empty:
                 raise DataError(f"{self.where} has no rows. Give it more text, or correct the split.")
             epoch, position = epoch + 1, {}
 
@@ -135,7 +164,7 @@ class Rows:
     def _blocks(self, position: Position) -> Iterator[tuple[Position, Columns, list[Row]]]:
         dataset, source = self.opened(), position.get("source")
         if source is not None:
-            dataset.load_state_dict(source)
+            self._go_on(dataset, source)
         read, number = position.get("read", 0), position.get("block", 0)
         batches = dataset.iter(batch_size=self.block or CHUNK)
         columns: Columns | None = None
@@ -144,6 +173,15 @@ class Rows:
             rows = [*self._checked(columns, batch, read)]
             yield {"block": number, "read": read, "source": source}, columns, rows
             read, number, source = read + len(next(iter(batch.values()))), number + 1, dataset.state_dict()
+
+    def _go_on(self, dataset: Any, source: Any) -> None:
+        try:
+            dataset.load_state_dict(source)
+        except Exception as error:  # it expects what it gave
+            raise DataError(
+                f"{self.where} has no position {source!r:.200} ({type(error).__name__}: {error}). Give what state_dict() "
+                "gave."
+            ) from None
 
     def _next(self, batches: Iterator[Any], read: int) -> Any:
         try:

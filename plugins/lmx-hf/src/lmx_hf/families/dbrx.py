@@ -6,6 +6,7 @@ from lmx_core.config import ModelConfig
 from lmx_core.errors import ConfigError
 from lmx_hf.config import Config
 from lmx_hf.described import Described
+from lmx_hf.families.gpt import numbers
 from lmx_hf.families.mixture import EXPERTS, expert_keys, sparse, width
 from lmx_hf.family import Family, layered, whole
 from lmx_hf.rules import Rule
@@ -33,7 +34,8 @@ def dbrx(config: Config) -> dict[str, Any]:
         )
     clip = attention.get("clip_qkv")
     return {
-        **{key: config[key] for key in (*FIELDS, "vocab_size")},
+        "vocab_size": config["vocab_size"],
+        **numbers(config, {name: name for name in FIELDS}),
         "n_kv_heads": attention["kv_n_heads"],
         "clip": None if clip is None else float(clip),
         "rope_theta": float(attention.get("rope_theta", config.rope()["rope_theta"])),
@@ -99,4 +101,5 @@ DBRX = Family(
         for ours, theirs in MATRICES.items()
     ],
     prefix="transformer.",
+    ties=False,
 )

@@ -76,6 +76,7 @@ def gemma3(config: Config) -> dict[str, Any]:
 
 def gemma3_keys(model: Described) -> dict[str, Any]:
     """mlx-lm reads `sliding_window_pattern` alone, which cannot say every order of layers."""
+    truncated(model)
     local = model.first("attention.window")
     return {
         **gemma2_keys(model),
@@ -83,6 +84,13 @@ def gemma3_keys(model: Described) -> dict[str, Any]:
         "rope_local_base_freq": model.rope(local)["rope_theta"] if local else 10_000.0,
         "sliding_window_pattern": every_wide(model.layer_types),
     }
+
+
+def truncated(model: Described) -> None:
+    """`UnfitError` where a rope's YaRN has bounds that are not whole: for ropes by kind of layer transformers misses that."""
+    ropes = [model.rope(block)["rope_scaling"] for block in model.layers if model.knows("position.theta", block)]
+    if any(scaling is not None and scaling.get("truncate") is False for scaling in ropes):
+        raise UnfitError("the rope is scaled by yarn with truncate=False, which transformers does not read here")
 
 
 def every_wide(types: list[str]) -> int | None:

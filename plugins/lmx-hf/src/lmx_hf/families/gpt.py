@@ -1,5 +1,6 @@
 """GPT and what differs from it in little, with positions in a table."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from lmx_core.config import ModelConfig
@@ -65,6 +66,21 @@ def gpt_bigcode_rules(config: ModelConfig) -> list[Rule]:
     return [*WHOLE, fused("h.{i}.attn.c_attn", grouped(config)), *layered("h", {**MATRICES, **NORMS})]
 
 
+COMMON = {
+    "d_model": "hidden_size",
+    "n_heads": "num_attention_heads",
+    "n_layers": "num_hidden_layers",
+    "max_seq_len": "max_position_embeddings",
+}
+"""Names that transformers knows in every config."""
+
+
+def numbers(config: Config, names: Mapping[str, str]) -> dict[str, Any]:
+    """Of `{ours: theirs}`, under their names or the common ones, which win."""
+    common = {ours: config.under(COMMON[ours], theirs) for ours, theirs in names.items() if ours in COMMON}
+    return {**config.renamed(names), **common}
+
+
 GPT1_ACTIVATIONS = {"gelu": "gelu_tanh", "relu": "relu", "silu": "silu", "swish": "silu"}
 """By the names of GPT-1 alone."""
 KINDS = {"global": "full", "local": "sliding"}
@@ -74,8 +90,7 @@ def gpt1(config: Config) -> dict[str, Any]:
     """Its FFN is always four times as wide as the model."""
     config.only("afn", *GPT1_ACTIVATIONS)
     activation = GPT1_ACTIVATIONS[config["afn"]]
-    numbers = config.renamed(NUMBERS)
-    return {"vocab_size": config["vocab_size"], **numbers, "pre_norm": False, "activation": activation}
+    return {"vocab_size": config["vocab_size"], **numbers(config, NUMBERS), "pre_norm": False, "activation": activation}
 
 
 def gpt1_keys(model: Described) -> dict[str, Any]:
@@ -90,7 +105,7 @@ def gpt(config: Config) -> dict[str, Any]:
     """What GPT-2 and those that are made like it have."""
     return {
         "vocab_size": config["vocab_size"],
-        **config.renamed({**NUMBERS, **WIDTH}),
+        **numbers(config, {**NUMBERS, **WIDTH}),
         "activation": config.activation("activation_function"),
         "scale_attention": config["scale_attn_weights"],
     }
@@ -116,7 +131,8 @@ def gpt2_keys(model: Described) -> dict[str, Any]:
 
 
 def gpt_bigcode(config: Config) -> dict[str, Any]:
-    return {**gpt(config), "n_kv_heads": 1 if config["multi_query"] else config["n_head"]}
+    given = gpt(config)
+    return {**given, "n_kv_heads": 1 if config["multi_query"] else given["n_heads"]}
 
 
 def gpt_bigcode_keys(model: Described) -> dict[str, Any]:
@@ -129,7 +145,7 @@ def gpt_neo(config: Config) -> dict[str, Any]:
         raise ConfigError(f"attention_types has {sorted(unknown)[0]!r}. lmx's gpt_neo has {' and '.join(KINDS)} alone.")
     return {
         "vocab_size": config["vocab_size"],
-        **config.renamed({**NEO, "window": "window_size"}),
+        **numbers(config, {**NEO, "window": "window_size"}),
         "activation": config.activation("activation_function"),
         "pattern": [KINDS[kind] for kind in kinds],
     }

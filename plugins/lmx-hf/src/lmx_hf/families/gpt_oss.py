@@ -36,9 +36,13 @@ OTHERS = [
 
 
 def gpt_oss(config: Config) -> dict[str, Any]:
+    """The scaling of a rope that is not stated is the class's, around a base that may be."""
     config.only("swiglu_alpha", 1.702)
+    stated = config.data.get("rope_scaling") or config.data.get("rope_parameters") is not None
+    base = {} if stated or config.data.get("rope_theta") is None else {"rope_theta": float(config["rope_theta"])}
     return {
         **attending(config),
+        **base,
         **config.kinds(lambda i: i % 2 == 0),
         **choice(config),
         "clamp": config["swiglu_limit"],

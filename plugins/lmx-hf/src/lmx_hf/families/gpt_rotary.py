@@ -103,11 +103,12 @@ def gpt_neox_keys(model: Described) -> dict[str, Any]:
 
 
 def gptj(config: Config) -> dict[str, Any]:
+    numbers = gpt.numbers(config, {**gpt.NUMBERS, **gpt.WIDTH})
     return {
         "vocab_size": config["vocab_size"],
-        **config.renamed({**gpt.NUMBERS, **gpt.WIDTH}),
+        **numbers,
         "activation": config.activation("activation_function"),
-        "rope_fraction": config["rotary_dim"] / (config["n_embd"] // config["n_head"]),
+        "rope_fraction": config["rotary_dim"] / (numbers["d_model"] // numbers["n_heads"]),
     }
 
 
@@ -115,14 +116,14 @@ def gptj_keys(model: Described) -> dict[str, Any]:
     return {
         **model.numbers({**gpt.NUMBERS, **gpt.WIDTH}),
         "activation_function": model.activation(),
-        "rotary_dim": int(model.option("position.fraction") * model.block.head_dim),
+        "rotary_dim": round(model.option("position.fraction") * model.block.head_dim),
     }
 
 
 def phi(config: Config) -> dict[str, Any]:
     return {
         "vocab_size": config["vocab_size"],
-        **config.renamed({**LLAMA_LIKE, "qk_norm": "qk_layernorm"}),
+        **config.renamed({**LLAMA_LIKE, "head_dim": "head_dim", "qk_norm": "qk_layernorm"}),
         "activation": config.activation("hidden_act"),
         **rope(config),
     }
@@ -130,7 +131,7 @@ def phi(config: Config) -> dict[str, Any]:
 
 def phi_keys(model: Described) -> dict[str, Any]:
     return {
-        **model.numbers(LLAMA_LIKE),
+        **model.numbers({**LLAMA_LIKE, "head_dim": "head_dim"}),
         **rope_keys(model),
         "hidden_act": model.activation(),
         "qk_layernorm": model.option("attention.qk_norm") is not None,

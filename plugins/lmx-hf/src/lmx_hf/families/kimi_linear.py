@@ -173,4 +173,5 @@ KIMI_LINEAR = KimiLinearFamily(
     keys=kimi_linear_keys,
     rules=rules,
     mlx_rules=mlx_rules,
+    ties=False,
 )

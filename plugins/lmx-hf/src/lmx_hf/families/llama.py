@@ -6,7 +6,7 @@ from typing import Any
 from lmx_core.config import ModelConfig
 from lmx_core.errors import ConfigError
 from lmx_hf.config import Config, scaling_spec
-from lmx_hf.described import Described
+from lmx_hf.described import Described, UnfitError
 from lmx_hf.family import Family, layered, whole
 from lmx_hf.rules import Rule
 from lmx_hf.transforms import Beside, Chain, Parts, Shaped
@@ -159,9 +159,9 @@ def ministral3_keys(model: Described) -> dict[str, Any]:
 
 
 def phi3(config: Config) -> dict[str, Any]:
-    """`su` and `yarn` both mean `longrope` here, and the length before it stands outside, where it does."""
+    """`yarn` means `longrope` here, and the length before it stands outside, where it does."""
     rope = config.rope()
-    if rope["rope_type"] in ("su", "yarn"):
+    if rope["rope_type"] == "yarn":
         rope["rope_type"] = "longrope"
     return {
         **mistral(config),
@@ -303,8 +303,21 @@ def exaone4_keys(model: Described) -> dict[str, Any]:
     return {**gated_keys(model), **windows}
 
 
+def narrow(model: Described) -> None:
+    """`UnfitError` unless the heads make up the width: transformers has no other heads in this family."""
+    if (wide := model.block.n_heads * model.block.head_dim) != (d_model := model.block.d_model):
+        raise UnfitError(
+            f"its heads have {wide} numbers together, where transformers has as many as d_model, {d_model}"
+        )
+
+
 def helium(config: Config) -> dict[str, Any]:
     return gated(config, qkv_bias="attention_bias", ffn_bias="mlp_bias")
+
+
+def helium_keys(model: Described) -> dict[str, Any]:
+    narrow(model)
+    return llama_keys(model)
 
 
 def family(model_type: str, architecture: str, arguments: Any, keys: Any, rules: Any = RULES, **more: Any) -> Family:
@@ -328,4 +341,4 @@ GLM4 = family("glm4", "Glm4ForCausalLM", glm, glm_keys, halved(SANDWICH_4))
 APERTUS = family("apertus", "ApertusForCausalLM", apertus, apertus_keys, XIELU)
 HUNYUAN = family("hunyuan_v1_dense", "HunYuanDenseV1ForCausalLM", attending, hunyuan_keys, QK_LAYERNORM)
 EXAONE4 = family("exaone4", "Exaone4ForCausalLM", exaone4, exaone4_keys, OUTPUT_NORMS)
-HELIUM = family("helium", "HeliumForCausalLM", helium, llama_keys)
+HELIUM = family("helium", "HeliumForCausalLM", helium, helium_keys)

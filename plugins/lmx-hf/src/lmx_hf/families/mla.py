@@ -169,8 +169,8 @@ def deepseek_v3_keys(model: Described) -> dict[str, Any]:
 
 def minicpm3(config: Config) -> dict[str, Any]:
     return {
-        "v_head_dim": config["hidden_size"] // config["num_attention_heads"],
         **heads(config),
+        "v_head_dim": config.data.get("v_head_dim") or config["hidden_size"] // config["num_attention_heads"],
         **config.renamed({"ffn_bias": "mlp_bias", "embedding_multiplier": "scale_emb"}),
         "depth_scale": config.get("scale_depth", config["num_hidden_layers"] ** 0.5),
         "base_width": config.get("dim_model_base", config["hidden_size"]),

@@ -16,6 +16,7 @@ from lmx_hf.families.llama import (
     mistral,
     mistral_keys,
     multipliers_keys,
+    narrow,
 )
 from lmx_hf.families.mixture import (
     FURTHER_LAYER,
@@ -132,6 +133,7 @@ def olmoe(config: Config) -> dict[str, Any]:
 
 
 def olmoe_keys(model: Described) -> dict[str, Any]:
+    narrow(model)
     return {
         **attending_keys(model),
         **choice_keys(model, "num_experts"),
@@ -141,7 +143,11 @@ def olmoe_keys(model: Described) -> dict[str, Any]:
 
 
 def phimoe(config: Config) -> dict[str, Any]:
-    """Its LongRoPE states the factor of what is turned for short and for long texts, which are the same."""
+    """Its LongRoPE states the factor of what is turned for short and for long texts, which are the same.
+
+    Texts longer than `original_max_position_embeddings` have the long factors, like in the published code; transformers 5
+    divides by the short ones whatever the length.
+    """
     rope = config.rope()
     scaled = rope["rope_type"] != "default"
     if scaled:
@@ -224,9 +230,9 @@ def glm4_moe_keys(model: Described) -> dict[str, Any]:
 def minimax_m2(config: Config) -> dict[str, Any]:
     """The older layout may state how many numbers of a head are turned."""
     numbers = gated(config)
-    fraction = config.rope().get("partial_rotary_factor", 1.0)
-    if not config.data.keys() & {"rope_parameters", "partial_rotary_factor"} and "rotary_dim" in config.data:
-        fraction = config["rotary_dim"] / numbers["head_dim"]
+    fraction = config.rope().get("partial_rotary_factor")
+    if fraction is None:
+        fraction = config.get("rotary_dim", numbers["head_dim"]) / numbers["head_dim"]
     return {**numbers, **choice(config), "rope_fraction": fraction}
 
 
@@ -236,7 +242,7 @@ def minimax_m2_keys(model: Described) -> dict[str, Any]:
         **gated_keys(model),
         **choice_keys(model),
         "partial_rotary_factor": fraction,
-        "rotary_dim": int(fraction * model.block.head_dim),
+        "rotary_dim": round(fraction * model.block.head_dim),
         "use_qk_norm": True,
         "qk_norm_type": "per_layer",
         "scoring_func": "sigmoid",

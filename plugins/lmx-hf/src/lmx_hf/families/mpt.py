@@ -4,12 +4,12 @@ from typing import Any
 
 from lmx_hf.config import Config
 from lmx_hf.described import Described
-from lmx_hf.families.gpt import family, fused
+from lmx_hf.families.gpt import family, fused, numbers
 from lmx_hf.family import layered, whole
 from lmx_hf.transforms import Parts
 
-SAME = ("d_model", "n_heads", "n_layers", "max_seq_len")
-NUMBERS = {"norm_eps": "layer_norm_epsilon", **{name: name for name in SAME}}
+SIZES = {name: name for name in ("d_model", "n_heads", "n_layers")}
+FURTHER = {"max_seq_len": "max_seq_len", "norm_eps": "layer_norm_epsilon"}
 RULES = [
     *whole({"embed": "wte", "norm": "norm_f", "head": "lm_head"}),
     fused("blocks.{i}.attn.Wqkv", Parts(3)),
@@ -22,7 +22,8 @@ def mpt(config: Config) -> dict[str, Any]:
     """Like transformers, which has one ALiBi for all, and an FFN four times as wide as the model."""
     attention = config.get("attn_config", {})
     return {
-        **config.renamed({"vocab_size": "vocab_size", **NUMBERS}),
+        **numbers(config, SIZES),
+        **config.renamed({"vocab_size": "vocab_size", **FURTHER}),
         "clip": attention.get("clip_qkv"),
         "attention_scale": attention.get("softmax_scale"),
     }
@@ -37,7 +38,7 @@ def mpt_keys(model: Described) -> dict[str, Any]:
         "softmax_scale": model.option("attention.scale"),
         "qk_ln": False,
     }
-    return {**model.numbers(NUMBERS), "attn_config": attention, "expansion_ratio": 4, "no_bias": True}
+    return {**model.numbers({**SIZES, **FURTHER}), "attn_config": attention, "expansion_ratio": 4, "no_bias": True}
 
 
 MPT = family("mpt", "MptForCausalLM", mpt, mpt_keys, RULES)

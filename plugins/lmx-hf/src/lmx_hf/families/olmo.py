@@ -4,6 +4,7 @@ from typing import Any
 
 from lmx_hf.config import Config
 from lmx_hf.described import Described
+from lmx_hf.families.gemma import truncated
 from lmx_hf.families.llama import OUTPUT_NORMS, attending, attending_keys, family
 
 LOCAL_THETA = 500_000.0
@@ -28,6 +29,7 @@ def olmo3(config: Config) -> dict[str, Any]:
 
 def olmo3_keys(model: Described) -> dict[str, Any]:
     """In the newer layout, too, where the published one does not say the model; mlx-lm reads `rope_theta`."""
+    truncated(model)
     local = model.first("attention.window")
     theta = model.rope(local)["rope_theta"] if local else LOCAL_THETA
     wide = model.rope(model.wide) if model.wide else {"rope_theta": theta, "rope_scaling": None}

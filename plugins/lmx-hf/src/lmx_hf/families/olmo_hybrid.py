@@ -67,12 +67,14 @@ def mixers(model: Described, layers: list[int]) -> list[Rule]:
 def olmo_hybrid(config: Config) -> dict[str, Any]:
     """Without a base there is no rope."""
     config.only("hidden_act", "silu", "swish")
-    theta = config.rope()["rope_theta"]
+    stated = config.data.get("rope_parameters") or config.data
+    theta = config.rope()["rope_theta"] if stated.get("rope_theta", 0) is not None else None
     further = {"negative_eigenvalues": "linear_allow_neg_eigval", "attention_bias": "attention_bias"}
     return {
         "vocab_size": config["vocab_size"],
         **config.renamed({**NUMBERS, **DELTA, **further}),
         "n_kv_heads": config.get("num_key_value_heads", config["num_attention_heads"]),
+        **config.renamed({"head_dim": "head_dim"}),
         "pattern": pattern(config),
         "rope_theta": None if theta is None else float(theta),
     }
@@ -82,7 +84,7 @@ def olmo_hybrid_keys(model: Described) -> dict[str, Any]:
     full = first_of(model, "full")
     turned = model.knows("position.theta", full)
     return {
-        **model.numbers({**NUMBERS, "n_kv_heads": HEADS["n_kv_heads"]}),
+        **model.numbers({**NUMBERS, **HEADS}),
         **delta_keys(model),
         "linear_allow_neg_eigval": model.option("attention.negative_eigenvalues", first_of(model, "linear")),
         "hidden_act": model.activation(),

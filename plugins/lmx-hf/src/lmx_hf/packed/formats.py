@@ -52,7 +52,10 @@ def unpacked(tensors: Tensors, config: Mapping[str, Any]) -> Tensors:
 def _packing(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """The quantization_config; of a composite, the text part's where it has one of its own."""
     text: Any = config.get("text_config") or {}
-    return config.get("quantization_config") or text.get("quantization_config") or {}
+    found: Any = config.get("quantization_config") or text.get("quantization_config") or {}
+    if not isinstance(found, Mapping) or not isinstance(found.get("quant_method", ""), str):
+        raise CheckpointError(f"quantization_config is {found!r}, which names no method. Correct config.json.")
+    return found
 
 
 def _whole(tensors: Tensors) -> Tensors:

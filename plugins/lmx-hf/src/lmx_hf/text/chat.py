@@ -16,8 +16,9 @@ Messages = Sequence[Any]
 Spans = list[tuple[int, int]]
 
 NO_TEMPLATE = (
-    "the tokenizer has no chat template. Give one, chat_template=..., put a chat_template.jinja beside its "
-    "tokenizer.json, or write the prompt as the model's card says and encode it with encode_prompt."
+    "the tokenizer has no chat template. Put a chat_template.jinja beside the tokenizer.json that it is read from, or write "
+    "the prompt as the model's card says and leave --chat out. In Python, chat_template=... gives a template, and "
+    "encode_prompt encodes a prompt without one."
 )
 
 
@@ -29,7 +30,10 @@ def chosen(templates: Mapping[str, str], tools: Any, template: str | None = None
         raise DataError(NO_TEMPLATE)
     name = "tool_use" if tools is not None and "tool_use" in templates else DEFAULT
     if name not in templates and len(templates) > 1:
-        raise DataError(f"none of the chat templates is the default: chat_template= one of {', '.join(templates)}.")
+        raise DataError(
+            f"none of the chat templates is the default: {', '.join(templates)}. Put the one to be used into a "
+            "chat_template.jinja beside the tokenizer.json, or in Python name it, chat_template=..."
+        )
     return templates[name] if name in templates else next(iter(templates.values()))
 
 
@@ -47,7 +51,7 @@ def _rendered(template: str, messages: Messages, spans: bool, **variables: Any) 
         )
     except jinja2.TemplateError as error:
         raise DataError(f"the chat template refuses this conversation: {error}") from None
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
+    except Exception as error:  # a template is a program, and may fail as any does
         raise DataError(f"the chat template fails on this conversation: {type(error).__name__}: {error}") from None
     return texts[0], found[0] if spans else []
 

@@ -94,7 +94,7 @@ class HFTokenizer:
             return cls(_completed(data, path), lossy, Settings.read(path)) if whole else cls(data, lossy)
         except OSError as error:
             raise DataError(f"cannot read {file}: {error.strerror}. Correct the tokenizer's path.") from None
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise DataError(f"{file} is no tokenizer.json ({type(error).__name__}: {error})") from None
         except DataError as error:
             raise DataError(f"{file}: {error}") from None
