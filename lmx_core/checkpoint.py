@@ -69,7 +69,9 @@ def _read_record(file: Path) -> tuple[Any, list[Record]]:
         record = json.loads(file.read_text(encoding="utf-8"))
         model, version, needed = record["model"], record["lmx_format"], record["components"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise CheckpointError(f"{file} is damaged or not lmx's ({type(error).__name__}: {error})") from None
+        raise CheckpointError(
+            f"{file} is damaged or not lmx's ({type(error).__name__}: {error}). Take another copy of it."
+        ) from None
     if version != FORMAT:
         raise CheckpointError(f"{file} has format {version!r}; this lmx reads format {FORMAT}. Update lmx-core.")
     return model, read_records(needed, file)

@@ -92,8 +92,6 @@ def quantise(
     `progress` is called with how many modules are done, and how many there are.
     """
     default = Packing.of(bits, group_size, mode)
-    if not isinstance(rules, Mapping) and rules is not None:
-        raise ConfigError(f"rules={rules!r} is no table of what becomes of modules: {{'layers.0.*': 8}}")
     chosen = {pattern: _by_rule(pattern, rule, default) for pattern, rule in (rules or {}).items()}
     modules = dict(matrices(model))
     _check_patterns(chosen, modules)
@@ -194,10 +192,10 @@ def _known(name: str, value: int | None, known: Sequence[int], mode: str) -> int
 
 def _by_rule(pattern: str, rule: Rule, default: Packing) -> Packing | None:
     """None leaves modules dense."""
-    if isinstance(rule, bool) or rule == DENSE:
-        return default if rule is True else None
-    if not isinstance(rule, int | Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+    if isinstance(rule, str) and rule != DENSE:
         raise ConfigError(f"rule {pattern!r} is {rule!r}. It is a number of bits, {DENSE!r}, or a table.")
+    if isinstance(rule, bool | str):
+        return default if rule is True else None
     stated: dict[str, Any] = {"bits": rule} if isinstance(rule, int) else dict(rule)
     known = [field.name for field in attrs.fields(Packing)]
     for key in stated:

@@ -211,6 +211,32 @@ NAMES = [
 ]
 
 
+KIMI = ["linear_attention"] * 4
+LAYERS = [
+    both(
+        "no word",
+        "kimi_linear",
+        {"num_hidden_layers": 10},
+        {"num_hidden_layers": 10, "layer_types": [*KIMI, "full_attention", *KIMI[1:], "full_attention", KIMI[0]]},
+    ),
+    both(
+        "both words",
+        "kimi_linear",
+        {
+            "num_hidden_layers": 5,
+            "layer_types": [*KIMI, "full_attention"],
+            "linear_attn_config": {"full_attn_layers": [4], "kda_layers": [1, 2, 3, 5]},
+        },
+        {"num_hidden_layers": 5, "linear_attn_config": {"full_attn_layers": [5], "kda_layers": [1, 2, 3, 4]}},
+    ),
+]
+
+
+@pytest.mark.parametrize(("model_type", "one", "other"), LAYERS)
+def test_layers_are_the_same_however_they_are_said(model_type, one, other):
+    assert not differences(*(config_from_hf({"model_type": model_type, **data}) for data in (one, other)))
+
+
 @pytest.mark.parametrize(("model_type", "one", "other"), NAMES)
 def test_sizes_are_the_same_under_either_name(model_type, one, other):
     assert not differences(*(config_from_hf({"model_type": model_type, **data}) for data in (one, other)))

@@ -10,12 +10,14 @@ import pytest
 
 from lmx_core import LanguageModel, ModelConfig, make_config, spec
 from lmx_core.errors import CheckpointError, ComponentError, ConfigError, LmxError, LmxWarning
+from lmx_core.factories import with_block
 from lmx_core.model import flat_parameters
 from lmx_core.opening import open_model
 from lmx_core.quantised import Packing, packed_modules
 from lmx_core.registry import registry
 from lmx_core.testing import randomise
 from lmx_hf import Family, Rule, config_from_hf, export, load_from_hf
+from lmx_hf.alike import differences
 from lmx_hf.families import llama
 from lmx_hf.save import fitting
 
@@ -91,6 +93,23 @@ def test_shards_may_lie_anywhere(model, tmp_path):
     (tmp_path / "many/config.json").write_text((tmp_path / "one/config.json").read_text())
     (tmp_path / "many/model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
     assert same(load_from_hf(tmp_path / "many")[0], model)
+
+
+def test_a_file_says_what_programs_ask_for(folder, model, tmp_path):
+    """transformers 4 insists on the format; without an id of padding it takes its class's, which may be none of ours."""
+    head = (folder / "model.safetensors").read_bytes()
+    head = json.loads(head[8 : 8 + int.from_bytes(head[:8], "little")])
+    assert head["__metadata__"] == {"format": "pt"}
+    assert json.loads((folder / "config.json").read_text())["pad_token_id"] is None
+    export(model, tmp_path / "many", shard_size=1)
+    assert all(mx.load(str(file)) for file in tmp_path.glob("many/*.safetensors"))
+
+
+def test_models_that_differ_a_little_differ(model):
+    """A base that is off by a thousandth is another rope."""
+    near = with_block(model.config, rope_theta=model.config.block.rope_theta * 1.001)
+    assert differences(model.config, near) == [f"block rope_theta: 10000.0 and {1.001 * 10_000.0}"]
+    assert not differences(model.config, with_block(model.config, rope_theta=10_000.0000001))
 
 
 def test_an_exported_model_of_several_files_is_read_again(model, tmp_path):
@@ -195,8 +214,11 @@ def test_a_fused_tensor_of_the_wrong_size_is_named(tmp_path):
         tmp_path / "phi",
         lambda tensors: tensors.update({"model.layers.0.self_attn.qkv_proj.weight": mx.zeros((7, 64))}),
     )
-    with pytest.raises(CheckpointError, match=r"of another shape \(3\)[^$]*qkv_proj.weight \(7, 64\): has 7 rows"):
+    with pytest.raises(
+        CheckpointError, match=r"of another shape \(3\)[^$]*qkv_proj.weight \(7, 64\): has 7 rows"
+    ) as told:
         load_from_hf(tmp_path / "phi")
+    assert "missing (" not in str(told.value)
 
 
 @pytest.mark.parametrize(

@@ -273,3 +273,15 @@ def test_a_config_that_lmx_has_no_model_for_is_refused(model_type):
     data, said = WRONG[model_type]
     with pytest.raises(ConfigError, match=said):
         config_from_hf({"model_type": model_type, **data})
+
+
+@pytest.mark.parametrize("model_type", families("mixtral", "qwen3_next"))
+def test_what_stays_in_full_precision_does_so_in_half(model_type, tmp_path):
+    """Routers, and the decays of linear attention, in a model that is read as bfloat16."""
+    folder, _ = written(made(model_type), model_type, tmp_path / "out")
+    model, _ = load_from_hf(folder, dtype="bfloat16")
+    kept = {f"{path}.{name}" for path, each in model.named_modules() for name in getattr(each, "full_precision", ())}
+    types = {name: weight.dtype for name, weight in flat_parameters(model).items()}
+    assert kept
+    assert {types[name] for name in kept & types.keys()} == {mx.float32}
+    assert {types[name] for name in types.keys() - kept} == {mx.bfloat16}

@@ -28,7 +28,7 @@ def load_from_hf(
     repo_or_path: str | Path,
     revision: str | None = None,
     dtype: str = "auto",
-    quantize: int | Mapping[str, Any] | None = None,
+    quantize: Any = None,
     adapter: str | Path | None = None,
 ) -> "tuple[LanguageModel, HFTokenizer | None]":
     """The model of a folder, or of a repository of the hub, and its tokenizer, None where it has none.
@@ -84,6 +84,12 @@ def _packing(quantize: Any) -> Mapping[str, Any]:
     for key in quantize:
         if key not in known:
             raise ConfigError(f"quantize has {key!r}. {did_you_mean(str(key), known)}It may have {', '.join(known)}.")
+    rules = quantize.get("rules", {})
+    if not isinstance(rules, Mapping):
+        raise ConfigError(f"rules={rules!r} is no table of what becomes of modules: {{'layers.0.*': 8, 'head': False}}")
+    for pattern, rule in rules.items():
+        if not isinstance(rule, int | Mapping) and rule != quantised.DENSE:
+            raise ConfigError(f"rule {pattern!r} is {rule!r}. It is a number of bits, {quantised.DENSE!r}, or a table.")
     return quantize
 
 

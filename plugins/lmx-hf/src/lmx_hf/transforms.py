@@ -73,13 +73,13 @@ class InTurn:
 
 @attrs.frozen
 class Turned:
-    """Matrices stored (in, out); vectors are as they are, and packed weights, which all are (out, in)."""
+    """Matrices stored (in, out); vectors are as they are."""
 
     def read(self, arrays: Arrays) -> Arrays:
         return [mx.contiguous(each) for each in self.write(arrays)]  # a turned view is multiplied more slowly
 
     def write(self, arrays: Arrays) -> Arrays:
-        return [each.swapaxes(-1, -2) if each.ndim > 1 and each.dtype != mx.uint32 else each for each in arrays]
+        return [each.swapaxes(-1, -2) if each.ndim > 1 else each for each in arrays]
 
 
 @attrs.frozen

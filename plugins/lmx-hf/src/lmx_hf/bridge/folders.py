@@ -48,8 +48,8 @@ class Folders:
         form, ends = _write_tokenizer(source, tokenizer, folder)
         if self.learned and form.eos_token is None:
             raise ConfigError(
-                f"the tokenizer of {source} has no end token, and mlx-lm's trainer ends every text with it. Name it in its "
-                'tokenizer_config.json: "eos_token".'
+                f"the tokenizer of {source} has no end token, and mlx-lm's trainer ends every text with it. Name it, "
+                '"eos_token", in the tokenizer_config.json beside the tokenizer.json that it was read from.'
             )
         record = {"model_type": MODEL_TYPE, "place": str(source.absolute()), "vocab_size": config.vocab_size}
         record |= {"eos_token_id": ends} if ends else {}

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import attrs
 import numpy as np
@@ -35,11 +35,11 @@ CHUNK = 1000
 """Rows that are read, and become tokens, together."""
 
 
-def is_count(value: Any) -> bool:
+def is_count(value: Any) -> TypeGuard[int]:
     return type(value) is int and value >= 0
 
 
-def is_position(value: Any) -> bool:
+def is_position(value: Any) -> TypeGuard[Position]:
     """Whether it may be one: `source` is what `datasets` says of its own, or None at the beginning."""
     if not isinstance(value, Mapping):
         return False

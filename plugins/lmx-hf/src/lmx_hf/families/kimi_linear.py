@@ -110,9 +110,10 @@ def mlx_rules(config: ModelConfig) -> list[Rule]:
 
 
 def kimi_linear(config: Config) -> dict[str, Any]:
-    """The published layout says which layers have which attention, counted from 1."""
+    """The published layout says which layers have which attention, counted from 1; else it is each fourth after the first."""
     linear, n = config.get("linear_attn_config", {}), config["num_hidden_layers"]
-    stated = ["full" if i + 1 in linear.get("full_attn_layers", ()) else "linear" for i in range(n)]
+    full = linear.get("full_attn_layers", range(5, n + 1, 4))
+    implied = ["full" if i + 1 in full else "linear" for i in range(n)]
     ffns = config.data.get("mlp_layer_types")
     dense = config.get("first_k_dense_replace", 1) if ffns is None else ffns.count("dense")
     if ffns is not None and ffns[:dense] != ["dense"] * dense:
@@ -125,7 +126,7 @@ def kimi_linear(config: Config) -> dict[str, Any]:
         **config.renamed({"vocab_size": "vocab_size", "max_seq_len": "model_max_length", **ROUTING}),
         **config.renamed({"expert_d_ff": "moe_intermediate_size"}),
         **sizes,
-        "pattern": stated if linear else pattern(config),
+        "pattern": pattern(config) if config.data.get("layer_types") else implied,
         "n_dense_layers": dense,
     }
 
