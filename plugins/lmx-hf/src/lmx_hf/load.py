@@ -82,7 +82,7 @@ def _packing(quantize: Any) -> Mapping[str, Any]:
     if not isinstance(quantize, Mapping):
         raise ConfigError(f"quantize={quantize!r}. Give a number of bits, or a table of {', '.join(known)}.")
     for key in quantize:
-        if key not in known:
+        if key not in (*known, "progress"):
             raise ConfigError(f"quantize has {key!r}. {did_you_mean(str(key), known)}It may have {', '.join(known)}.")
     rules = quantize.get("rules", {})
     if not isinstance(rules, Mapping):
