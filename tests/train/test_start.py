@@ -7,7 +7,7 @@ import pytest
 
 from lmx_core import LanguageModel, hooks, load_model, make_config, save_model
 from lmx_core.checkpoint import model_directory
-from lmx_core.data.tokenizers import save_tokenizer
+from lmx_core.data.tokenizers import ByteTokenizer, CharTokenizer, save_tokenizer
 from lmx_core.errors import CheckpointError, ConfigError
 from lmx_core.model import flat_parameters
 from lmx_core.opening import open_model
@@ -61,7 +61,7 @@ def test_it_begins_with_the_weights_and_the_tokenizer(started, first):
     assert equal(job.trainer.model, load_model(first))
     assert job.trainer.model.training
     assert job.corpus.tokenizer.to_dict() == open_model(str(first)).tokenizer.to_dict()
-    assert job.config.data.tokenizer.name == "chars"
+    assert registry("tokenizer").get(job.config.data.tokenizer.name) is CharTokenizer
     job.run()
     assert not equal(job.trainer.model, load_model(first))
 
@@ -128,4 +128,4 @@ def test_a_saved_model_is_opened_with_its_tokenizer(folder):
     save_tokenizer("bytes", registry("tokenizer").get("bytes")(), model_directory("model") / "tokenizer.json")
     opened = open_model("model")
     assert opened.tokenizer.encode("a") == [97]
-    assert opened.named.name == "bytes"
+    assert registry("tokenizer").get(opened.named.name) is ByteTokenizer
