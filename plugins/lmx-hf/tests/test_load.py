@@ -528,3 +528,29 @@ def test_memory_stays_near_the_models_size(tmp_path):
         kept = load_from_hf(tmp_path / name)
         assert mx.get_peak_memory() - before <= 1.15 * size
         del kept
+
+
+def test_the_tokens_that_end_a_text_go_along(model, tmp_path):
+    """Those of generation_config.json too, by which a chat ends; of a model without any, none of transformers' class."""
+
+    def ids(folder):
+        data = json.loads((folder / "config.json").read_text())
+        return data["bos_token_id"], data["eos_token_id"], data["pad_token_id"]
+
+    export(model, tmp_path / "none")
+    assert ids(tmp_path / "none") == (None, None, None)
+    export(model, tmp_path / "first", tokenizer=registry("tokenizer").get("bytes")())
+    assert ids(tmp_path / "first") == (None, 0, None)
+    configured(tmp_path / "first", bos_token_id=7)
+    (tmp_path / "first/generation_config.json").write_text(json.dumps({"eos_token_id": [0, 9]}))
+    read, tokenizer = load_from_hf(tmp_path / "first")
+    export(read, tmp_path / "second", tokenizer=tokenizer)
+    assert ids(tmp_path / "second") == (7, [0, 9], None)
+    assert load_from_hf(tmp_path / "second")[1].eos_tokens == (0, 9)
+
+
+def test_mistakes_are_told_before_anything_is_fetched(monkeypatch):
+    monkeypatch.setattr("lmx_hf.hub.fetch", lambda *_, **__: pytest.fail("fetched"))
+    for mistake in ({"dtype": "float64"}, {"quantize": {"bit": 4}}):
+        with pytest.raises(ConfigError):
+            load_from_hf("someone/large", **mistake)

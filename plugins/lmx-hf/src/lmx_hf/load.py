@@ -45,6 +45,8 @@ def load_from_hf(
     from lmx_hf.hub import ADAPTER, fetch
     from lmx_hf.text.tokenizer import HFTokenizer
 
+    _check_dtype(dtype)
+    packing = None if quantize is None else _packing(quantize)  # mistakes are told before anything is fetched
     folder = fetch(repo_or_path, revision)
     data = read_config(folder)
     added = None if adapter is None else fetch(adapter, kind=ADAPTER)
@@ -53,8 +55,8 @@ def load_from_hf(
     if added is not None and of_lmx:
         fuse(model, added)
     _cast(model, dtype)
-    if quantize is not None:
-        model.quantised = quantised.quantise(model, **_packing(quantize))
+    if packing is not None:
+        model.quantised = quantised.quantise(model, **packing)
     _evaluate(model, f"reading {repo_or_path}", at_once=as_stored and dtype == "auto")
     model.eval()
     return model, HFTokenizer.read(folder)
@@ -102,17 +104,21 @@ def _ours(place: str, found: Opened, adapter: str | Path | None = None, dtype: s
         from lmx_hf.hub import ADAPTER, fetch
 
         fuse(found.model, fetch(adapter, kind=ADAPTER))
+    _check_dtype(dtype)
     _cast(found.model, dtype)
     _evaluate(found.model, f"reading {place}")
     return found
+
+
+def _check_dtype(dtype: Any) -> None:
+    if not isinstance(dtype, str) or dtype not in DTYPES:
+        raise ConfigError(f"dtype={dtype!r}. {did_you_mean(str(dtype), DTYPES)}lmx-hf reads in {', '.join(DTYPES)}.")
 
 
 def _cast(model: LanguageModel, dtype: str) -> None:
     """In another precision, but for what is packed, and what a component keeps in full."""
     if dtype == "auto":
         return
-    if not isinstance(dtype, str) or dtype not in DTYPES:  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ConfigError(f"dtype={dtype!r}. {did_you_mean(str(dtype), DTYPES)}lmx-hf reads in {', '.join(DTYPES)}.")
     kept = {f"{path}.{name}" for path, each in model.named_modules() for name in getattr(each, "full_precision", ())}
     packed = tuple(f"{path}." for path in quantised.packed_modules(model))
     wanted = getattr(mx, dtype)
@@ -129,10 +135,12 @@ def _evaluate(model: LanguageModel, doing: str, at_once: bool = False) -> None:
     weights = list(flat_parameters(model).values())
     total = sum(weight.nbytes for weight in weights)
     with Progress(doing, total) as progress:
-        share = 1 if at_once and not progress.shown else SHARE
-        while weights:
-            some = [weights.pop()]
-            while weights and sum(weight.nbytes for weight in some) < share * total:
-                some.append(weights.pop())
-            mx.eval(some)
-            progress.advance(sum(weight.nbytes for weight in some))
+        room = total if at_once and not progress.shown else SHARE * total
+        some, size = list[mx.array](), 0
+        for weight in weights:
+            some.append(weight)
+            size += weight.nbytes
+            if size >= room or weight is weights[-1]:
+                mx.eval(some)
+                progress.advance(size)
+                some, size = [], 0

@@ -30,6 +30,8 @@ from lmx_hf.transforms import Tensors
 
 if TYPE_CHECKING:
     from lmx_core.protocols import Tokenizer
+    from lmx_hf.fill import Source
+    from lmx_hf.text.tokenizer import HFTokenizer
 
 Format = Literal["hf", "mlx-lm", "lmx"]
 OURS = "lmx-hf"
@@ -69,10 +71,11 @@ def export(
             if tokenizer is not None:
                 save_tokenizer(_named(tokenizer), tokenizer, folder / TOKENIZER)
             return
+        form = None if tokenizer is None else _form(tokenizer)
         with Progress(f"writing {path}", _size(model)) as progress:
-            _write(model, folder, format, family, shard_size, progress)
-        if tokenizer is not None:
-            _write_tokenizer(tokenizer, folder)
+            _write(model, folder, format, family, form, shard_size, progress)
+        if form is not None:
+            form.write(folder)
 
 
 def _named(tokenizer: "Tokenizer") -> str:
@@ -84,19 +87,25 @@ def _named(tokenizer: "Tokenizer") -> str:
     return found
 
 
-def _write_tokenizer(tokenizer: "Tokenizer", folder: Path) -> None:
+def _form(tokenizer: "Tokenizer") -> "HFTokenizer | None":
+    """The tokenizer as others read it; None, with a warning, where it has no such form."""
     from lmx_hf.text.byte_level import hf_form
 
     form = hf_form(tokenizer)
     if form is None:
         what = f"the tokenizer {_named(tokenizer)!r} has no form that others read, so that the folder has none."
         warnings.warn(f"{what} Prompts are to be token ids there.", LmxWarning, stacklevel=3)
-    else:
-        form.write(folder)
+    return form
 
 
 def _write(
-    model: LanguageModel, folder: Path, program: Format, family: str | None, shard_size: int, progress: Progress
+    model: LanguageModel,
+    folder: Path,
+    program: Format,
+    family: str | None,
+    tokenizer: "HFTokenizer | None",
+    shard_size: int,
+    progress: Progress,
 ) -> None:
     packed = quantised.packed_modules(model)
     if packed and program == "hf":
@@ -109,12 +118,31 @@ def _write(
     if mlx_lm:
         remark(chosen.model_type, Described(model.config))
     uses = _uses(chosen, model, mlx_lm)
+    data = {**_token_ids(getattr(model, "source", None), tokenizer), **data}
     record = {**chosen.record(data, mlx_lm), "torch_dtype": _dtype(flat_parameters(model))}
     if packed:
         entry = quantisation_entry(packed, _modules(uses, flat_parameters(model)))
         record |= {"quantization": entry, "quantization_config": entry}
     (folder / CONFIG).write_text(json.dumps(record, indent=2), encoding="utf-8")
     _save(_shards(uses, flat_parameters(model), shard_size), folder, progress)
+
+
+def _token_ids(source: "Source | None", tokenizer: "HFTokenizer | None") -> dict[str, Any]:
+    """Which tokens begin, end and fill up a text: the tokenizer's, or else those of the config that was read.
+
+    What nobody says is null: transformers would take its class's, which are of another vocabulary.
+    """
+    ids: dict[str, Any] = {"pad_token_id": None}
+    if source is None:
+        ids |= {"bos_token_id": None, "eos_token_id": None}
+    else:
+        ids |= {key: each for key, each in source.data.items() if key.endswith("_token_id")}
+    if tokenizer is not None and tokenizer.bos_token is not None:
+        ids["bos_token_id"] = tokenizer.bos_token
+    if tokenizer is not None and tokenizer.eos_tokens:
+        first, *more = tokenizer.eos_tokens
+        ids["eos_token_id"] = [first, *more] if more else first
+    return ids
 
 
 def _check_sizes(model: LanguageModel) -> None:
@@ -134,17 +162,17 @@ def fitting(model: LanguageModel, family: str | None = None) -> tuple[Family, di
     source = getattr(model, "source", None)
     config = model.config
     if family is not None:
-        return _said(named(family), config, source)
+        return _said(named(family), config)
     if source is not None:
         try:
-            return _said(named(source.model_type), config, source)
+            return _said(named(source.model_type), config)
         except ConfigError:  # its config is another by now
             pass
     found: list[tuple[int, str, Family, dict[str, Any]]] = []
     lacking: dict[str, str] = {}
     for name in [ref.name for ref in registry("loader").refs() if ref.dist == OURS]:
         try:
-            each, data = _said(named(f"{OURS}/{name}"), config, None)
+            each, data = _said(named(f"{OURS}/{name}"), config)
             found.append((_said_in(data), name, each, data))
         except ConfigError as error:
             lacking[name] = str(error)
@@ -159,7 +187,7 @@ def _said_in(value: Any) -> int:
     return sum(map(_said_in, value.values())) if isinstance(value, Mapping) else bool(value)
 
 
-def _said(family: Family, config: ModelConfig, source: Any) -> tuple[Family, dict[str, Any]]:
+def _said(family: Family, config: ModelConfig) -> tuple[Family, dict[str, Any]]:
     """The family with what its config.json says of the model; `ConfigError` where that is not all."""
     try:
         data = {"vocab_size": config.vocab_size, **family.keys(Described(config))}
@@ -170,10 +198,7 @@ def _said(family: Family, config: ModelConfig, source: Any) -> tuple[Family, dic
         raise ConfigError(f"a {family.model_type} has a head of its own in transformers, and the model's is tied")
     if lost := differences(config, back, ignoring=TRAINED_ALONE):
         raise ConfigError(f"a {family.model_type} is another model: {'; '.join(lost[:3])}")
-    kept = {"pad_token_id": None}  # or else the class's, for which the vocabulary may be too small
-    if source is not None:
-        kept |= {key: each for key, each in source.data.items() if key.endswith("_token_id")}
-    return family, {**kept, **data, "tie_word_embeddings": config.tie_embeddings}
+    return family, {**data, "tie_word_embeddings": config.tie_embeddings}
 
 
 def _unfit(lacking: Mapping[str, str]) -> str:
