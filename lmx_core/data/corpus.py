@@ -69,7 +69,8 @@ def read_corpus(
         if not found:
             raise DataError(f"the {split} split of dataset {config.dataset} is empty. Give it more files or more text.")
     validation = _beginning(rest, validation_bytes)
-    tokenizer = tokenizer or _fitted(config.tokenizer, [text, validation])
+    if tokenizer is None:
+        tokenizer = _fitted(config.tokenizer, [text, validation])
     train = _tokens(tokenizer, text)
     return Corpus(
         tokenizer=tokenizer,

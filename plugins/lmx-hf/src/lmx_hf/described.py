@@ -110,17 +110,18 @@ class Described:
             "sliding_attention" if self.has("attention.window", block) else "full_attention" for block in self.layers
         ]
 
+    def turns(self, block: BlockConfig) -> bool:
+        """Whether a block has a rope."""
+        return self.knows("position.theta", block)
+
     @property
-    def turned(self) -> BlockConfig:
+    def turned(self) -> BlockConfig | None:
         """The first layer with a rope."""
-        found = next((block for block in self.layers if self.knows("position.theta", block)), None)
-        if found is None:
-            raise UnfitError("no layer has a rope")
-        return found
+        return next((block for block in self.layers if self.turns(block)), None)
 
     def rope(self, block: BlockConfig | None = None) -> dict[str, Any]:
         """`rope_theta` and `rope_scaling` of a block, the first with a rope unless given, in the published layout."""
-        block = block or next((each for each in self.layers if self.knows("position.theta", each)), None)
+        block = block or self.turned
         if block is None:
             return {"rope_theta": self.block.rope_theta, "rope_scaling": None}
         theta = self.option("position.theta", block)

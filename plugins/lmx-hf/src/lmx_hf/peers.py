@@ -22,7 +22,7 @@ def _having(path: str) -> Callable[[Described], bool]:
 
 
 def _other_than_fourth(model: Described) -> bool:
-    turned = [model.knows("position.theta", block) for block in model.layers]
+    turned = [model.turns(block) for block in model.layers]
     return turned != [(i + 1) % 4 != 0 for i in range(len(turned))]
 
 

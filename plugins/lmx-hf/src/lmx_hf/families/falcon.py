@@ -64,7 +64,7 @@ def falcon_keys(model: Described) -> dict[str, Any]:
     """The older architecture wherever it says the model."""
     beside, heads, shared = norms(model), model.block.n_heads, model.block.n_kv_heads
     newer = beside == 2 or (beside == 1 and shared not in (1, heads))
-    turned = model.knows("position.theta")
+    turned = model.turns(model.block)
     return {
         **model.numbers(NUMBERS),
         "ffn_hidden_size": model.block.d_ff,

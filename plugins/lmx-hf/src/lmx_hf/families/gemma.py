@@ -88,7 +88,7 @@ def gemma3_keys(model: Described) -> dict[str, Any]:
 
 def truncated(model: Described) -> None:
     """`UnfitError` where a rope's YaRN has bounds that are not whole: for ropes by kind of layer transformers misses that."""
-    ropes = [model.rope(block)["rope_scaling"] for block in model.layers if model.knows("position.theta", block)]
+    ropes = [model.rope(block)["rope_scaling"] for block in model.layers if model.turns(block)]
     if any(scaling is not None and scaling.get("truncate") is False for scaling in ropes):
         raise UnfitError("the rope is scaled by yarn with truncate=False, which transformers does not read here")
 

@@ -255,7 +255,7 @@ def smollm3(config: Config) -> dict[str, Any]:
 
 
 def smollm3_keys(model: Described) -> dict[str, Any]:
-    turned = [int(model.knows("position.theta", block)) for block in model.layers]
+    turned = [int(model.turns(block)) for block in model.layers]
     return {**llama_keys(model), **windows_keys(model), "no_rope_layers": turned}
 
 
@@ -297,8 +297,9 @@ def exaone4(config: Config) -> dict[str, Any]:
 def exaone4_keys(model: Described) -> dict[str, Any]:
     types = model.layer_types
     letters = "".join("L" if each == "sliding_attention" else "G" for each in types)
-    turned = any(model.knows("position.theta", block) for block in model.layers)
-    window = model.window or (None if turned else model.block.max_seq_len)  # with none at all every layer has a rope
+    window = model.window or (
+        None if model.turned else model.block.max_seq_len
+    )  # with none at all every layer has a rope
     windows = {"sliding_window": window, "sliding_window_pattern": letters, "layer_types": types}
     return {**gated_keys(model), **windows}
 

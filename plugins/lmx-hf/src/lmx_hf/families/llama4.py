@@ -65,7 +65,7 @@ def llama4_keys(model: Described) -> dict[str, Any]:
         "intermediate_size_mlp": model.block.d_ff,
         "moe_layers": sparse,
         "interleave_moe_layer_step": step if sparse == list(range(step - 1, n, step)) else 1,
-        "no_rope_layers": [int(model.knows("position.theta", block)) for block in model.layers],
+        "no_rope_layers": [int(model.turns(block)) for block in model.layers],
         "attn_temperature_tuning": False,
     }
     if (chunked := model.first("attention.chunk_size")) is not None:

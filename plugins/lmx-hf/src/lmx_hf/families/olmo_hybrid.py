@@ -82,7 +82,7 @@ def olmo_hybrid(config: Config) -> dict[str, Any]:
 
 def olmo_hybrid_keys(model: Described) -> dict[str, Any]:
     full = first_of(model, "full")
-    turned = model.knows("position.theta", full)
+    turned = model.turns(full)
     return {
         **model.numbers({**NUMBERS, **HEADS}),
         **delta_keys(model),
