@@ -10,6 +10,7 @@ from lmx_core.components.attention import AttentionBase
 from lmx_core.components.masks import Mask
 from lmx_core.components.positions import provided
 from lmx_core.components.rows import TokenCount
+from lmx_core.components.segments import Segments, keeps_apart
 from lmx_core.config import BlockConfig, ComponentSpec
 from lmx_core.construct import build
 from lmx_core.errors import ConfigError
@@ -75,6 +76,13 @@ class ConfigurableBlock(nn.Module):
 
         x = self.layout(x, attention if _adds(self.attention) else None, self.ffn if _adds(self.ffn) else None)
         return x, cache
+
+    def for_documents(self, segments: Segments) -> Segments | None:
+        """What its mixer is given in place of a cache where rows hold several documents; `ConfigError` where it cannot."""
+        try:
+            return segments if keeps_apart(self.attention) else None
+        except ConfigError as error:
+            raise ConfigError(f"attention {self.config.attention.name!r}: {error}") from None
 
     def make_cache(self, kind: str | None = None, **options: Any) -> Any:
         """An empty memory of the kind that the mixer reads, or, of keys, of the kind that is named."""

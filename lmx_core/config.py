@@ -271,6 +271,11 @@ class ModelConfig:
     """Factor of the logits (Cohere, Granite)."""
     logit_softcap: float | None = attrs.field(default=None, validator=validators.optional(validators.gt(0)))
     """Logits are bounded to `logit_softcap * tanh(logit / logit_softcap)` (Gemma 2)."""
+    mup_base_width: int | None = attrs.field(
+        default=None, validator=validators.optional(validators.and_(*at_least_one))
+    )
+    """The `d_model` at which learning rates were found, which suit this width too then (muP, arXiv:2203.03466); none leaves
+    the standard parametrisation."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         values = {field.alias: getattr(self, field.name) for field in attrs.fields(ModelConfig)}

@@ -9,10 +9,11 @@ from mlx import nn
 from mlx.core import array
 from mlx.utils import tree_flatten
 
-from lmx_core import hooks, quantised
+from lmx_core import hooks, mup, quantised
 from lmx_core.block import ConfigurableBlock
 from lmx_core.components.embedding import Embedding
 from lmx_core.components.masks import CAUSAL, Mask, padded
+from lmx_core.components.segments import Segments
 from lmx_core.config import BlockConfig, ComponentSpec, ModelConfig
 from lmx_core.construct import build, filled
 from lmx_core.errors import ConfigError
@@ -52,10 +53,11 @@ class LanguageModel(nn.Module):
             self.head = nn.Linear(width, config.vocab_size, bias=config.head_bias)
         elif config.head_bias:
             self.head_bias = mx.zeros((config.vocab_size,))
+        mup.initialise(self)
         hooks.model_built(self)
 
     def _layer(self, i: int, shared: list[tuple[Any, Any]]) -> ConfigurableBlock:
-        block = self.config.get_block_config(i)
+        block = mup.block_of(self.config, self.config.get_block_config(i))
         try:
             key = _position_key(block)
             found = [position for other, position in shared if other == key]
@@ -71,17 +73,21 @@ class LanguageModel(nn.Module):
         tokens: Int[array, "B L"] | None = None,
         cache: Sequence[Any] | None = None,
         *,
+        segments: Int[array, "B L"] | None = None,
         embeddings: Float[array, "B L D"] | None = None,
         last_only: bool = False,
         return_hidden: bool = False,
     ) -> tuple[Any, Sequence[Any] | None]:
         """Logits for the token after each, (B, L, V); with `cache=model.make_cache()` tokens continue what it holds.
 
+        `segments` numbers the documents of each row, which lie one after the other: a new one begins where the number
+        changes. The logits are those of each document by itself: none sees another, and positions begin anew.
+        `ConfigError` with a cache, or where a layer's mixer cannot keep them apart.
         `embeddings` stand in place of tokens, as `model.embed_tokens(tokens)` gives them. With `last_only` the logits are
         those of the last position, (B, 1, V): a prompt needs no others. With `return_hidden` what the head read, (B, L, D),
         comes beside the logits: `(logits, hidden), cache`.
         """
-        hidden, kept = self.hidden(tokens, cache, embeddings=embeddings)
+        hidden, kept = self.hidden(tokens, cache, segments=segments, embeddings=embeddings)
         logits = self.logits(hidden[:, -1:] if last_only else hidden)
         return (logits, hidden) if return_hidden else logits, kept
 
@@ -90,6 +96,7 @@ class LanguageModel(nn.Module):
         tokens: Int[array, "B L"] | None = None,
         cache: Sequence[Any] | None = None,
         *,
+        segments: Int[array, "B L"] | None = None,
         embeddings: Float[array, "B L D"] | None = None,
         return_all: bool = False,
     ) -> tuple[Any, Sequence[Any] | None]:
@@ -100,11 +107,16 @@ class LanguageModel(nn.Module):
         """
         if (tokens is None) == (embeddings is None):
             raise ConfigError("a model reads tokens or embeddings in place of them. Give one of the two.")
-        caches = [None] * len(self.layers) if cache is None else cache
+        caches: Sequence[Any] = [None] * len(self.layers) if cache is None else cache
         if len(caches) != len(self.layers):
             raise ConfigError(f"a cache for {len(caches)} layers was given to a model of {len(self.layers)}")
         x: Any = embeddings if tokens is None else self.embed_tokens(tokens)
-        first = next((layer for layer in caches if layer is not None), None)
+        first: Any = next((layer for layer in caches if layer is not None), None)
+        if segments is not None:
+            if cache is not None:
+                raise ConfigError("a cache goes on with one document a row: give segments or a cache, not both")
+            first = Segments.of(segments, x.shape[:2], self.longest())
+            caches = self._for_documents(first)
         for what in ("padding", "length"):
             rows = getattr(first, what, None)
             if rows is not None and len(rows) not in (x.shape[0], *([1] if what == "length" else [])):
@@ -117,8 +129,8 @@ class LanguageModel(nn.Module):
         kept: list[Any] = []
         states = [x]
         for i, (layer, memory) in enumerate(zip(self.layers, caches, strict=True)):
-            if self.training and memory is None and self.recompute_every and i % self.recompute_every == 0:
-                x = recomputed(layer, x, mask)
+            if self.training and cache is None and self.recompute_every and i % self.recompute_every == 0:
+                x = recomputed(layer, x, mask, memory)
             else:
                 x, memory = layer(x, mask, memory)
             kept.append(memory)
@@ -126,6 +138,16 @@ class LanguageModel(nn.Module):
         if "norm" in self:
             states[-1] = x = self.norm(x)
         return states if return_all else x, None if cache is None else kept
+
+    def _for_documents(self, segments: Segments) -> list[Segments | None]:
+        """What each layer is given in place of a cache."""
+        given: list[Segments | None] = []
+        for i, layer in enumerate(self.layers):
+            try:
+                given.append(layer.for_documents(segments))
+            except ConfigError as error:
+                raise ConfigError(f"model.{self.config.where(i)}: {error}") from None
+        return given
 
     def embed_tokens(self, tokens: Int[array, "B L"]) -> Float[array, "B L D"]:
         """The embeddings of tokens as the first block reads them, positions aside."""
@@ -139,6 +161,8 @@ class LanguageModel(nn.Module):
     def logits(self, hidden: Float[array, "B L D"]) -> Float[array, "B L V"]:
         """Of the token after each position, from what `hidden` returns."""
         x = self.project_out(hidden) if "project_out" in self else hidden
+        if (wider := mup.widening(self.config)) != 1:
+            x = x / wider
         logits = self.head(x) if "head" in self else self.embed.as_linear(x)
         if "head_bias" in self:
             logits = logits + self.head_bias
@@ -223,7 +247,10 @@ def parameter_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
 
 
 def _mask(length: int, cache: Any) -> Mask:
-    """Causal, where it makes a difference; in a batch whose rows are padded, none sees its padding."""
+    """Causal, where it makes a difference; in a batch whose rows are padded, none sees its padding, and no document
+    another one."""
+    if isinstance(cache, Segments):
+        return cache.mask
     padding = getattr(cache, "padding", None)
     if padding is not None:
         return padded(length, cache.columns, padding)

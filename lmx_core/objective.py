@@ -1,4 +1,4 @@
-"""What a step makes smaller."""
+"""What components report beside the loss."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,18 +6,6 @@ from typing import Any
 import mlx.core as mx
 from mlx import nn
 from mlx.core import array
-from mlx.nn.losses import cross_entropy
-
-from lmx_core.shapes import Float, Int
-
-
-def next_token_loss(
-    model: nn.Module, inputs: Int[array, "B L"], targets: Int[array, "B L"]
-) -> tuple[Float[array, ""], dict[str, array]]:
-    """Summed cross-entropy in nats, and what components reported in this pass, by `module.name`."""
-    logits, _ = model(inputs)
-    nats = cross_entropy(logits.astype(mx.float32), targets, reduction="sum")
-    return nats, take_reports(model)
 
 
 def take_reports(model: nn.Module) -> dict[str, array]:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     Mask = mx.array | str | None
     Offset = int | mx.array
     Sublayer = Callable[[mx.array], mx.array]
+    Batch = Mapping[str, Any]
+    """Arrays of a batch by name. Of text: `inputs` and `targets`, (B, L), int32; `mask`, (B, L), bool, the targets that
+    count, all unless given; `segments`, (B, L), int32, the document of its row that a token belongs to, one unless given."""
 
 
 @runtime_checkable
@@ -84,6 +87,10 @@ class Attention(Protocol):
     to (B, 1, L, S). A `__call__` with a `position` parameter is given the block's position. What it may take from a
     position it says in `takes`, a set of `"rotate"` and `"bias"` (both, unless it says so).
 
+    Where a row holds several documents, a mixer is given `lmx_core.components.segments.Segments` in place of a cache, and a
+    boolean mask. One that keeps keys and values need not know of it. One with a state is refused unless it says
+    `segments = True`: its state then begins anew at each token of `cache.starts`, (B, L).
+
     `mixing_flops(context) -> int`, if it has one, says what `lmx count` cannot see: the FLOPs of the last of so many tokens
     beside those of its matrices.
     """
@@ -125,8 +132,8 @@ class Norm(Protocol):
 class Position(Protocol):
     """Where a token stands; an encoding provides one of three things and leaves the others alone.
 
-    `offset` is the position of the first token: an int, (B,) where rows differ, or (B, L), that of every token. Padding
-    stands below 0.
+    `offset` is the position of the first token: an int, (B,) where rows differ, or (B, L), that of every token in its
+    document where a row holds several. Padding stands below 0.
     """
 
     def embed(self, x: "mx.array", offset: "Offset" = 0) -> "mx.array":
@@ -190,7 +197,13 @@ class Tokenizer(Protocol):
 
 @runtime_checkable
 class Dataset(Protocol):
-    """`Class()` or `Class(options)`: documents in a fixed order, apart for training and validation."""
+    """`Class()` or `Class(options)`: documents in a fixed order, apart for training and validation.
+
+    One whose documents are not texts to be learned as a whole has more. `encoded(tokenizer, split)` gives them as
+    `lmx_core.data.documents.Example`, tokens with what of them is learned, or None where they are texts after all; `parts`
+    are the datasets of a mixture, each with its weight; `prepared` are training `Documents` that are tokens already, with
+    `own_tokenizer` and `tokenizer_spec`, what made them.
+    """
 
     def documents(self, split: Literal["train", "validation"]) -> Iterable[str]: ...
 
@@ -202,6 +215,57 @@ class Schedule(Protocol):
     def __call__(self, step: int, progress: float) -> float:
         """The learning rate of a step, counted from 0; `progress` is the share of the budget that is spent, 0 to 1."""
         ...
+
+
+@runtime_checkable
+class Source(Protocol):
+    """`Class(documents, config)` or `Class(documents, config, options)`, of `Documents` and a `TrainConfig`.
+
+    Training samples are numbered from 0 without end, epoch after epoch, and a number is the same sample in every process:
+    how many were read is all that a run must save.
+
+    `row_tokens`, if it has it, is how many tokens a row has on average, where these are not `seq_len`: a mixture divides
+    the tokens by its weights. `rows`, their number, and `read(rows)`, rows by number as a batch, are for curricula that
+    rank them.
+    """
+
+    def __len__(self) -> int:
+        """Samples of an epoch."""
+        ...
+
+    def batch(self, samples: Sequence[int], step: int) -> "Batch":
+        """These samples in this order, a row each; `step`, counted from 0, matters to curricula alone."""
+        ...
+
+
+@runtime_checkable
+class Curriculum(Source, Protocol):
+    """`Class(source, config)` or `Class(source, config, options)`: a `Source` in place of another, of a `TrainConfig`."""
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """`Class(config)` or `Class(config, options)`, of a `TrainConfig`: what a step makes smaller.
+
+    One that has methods of a `Callback` is told like one.
+    """
+
+    def __call__(
+        self, model: Any, batch: "Mapping[str, mx.array]"
+    ) -> "tuple[mx.array, mx.array, Mapping[str, mx.array]]":
+        """The loss, summed over what it counts (tokens, pairs); how many these are; metrics, summed over the same.
+
+        Sums over several batches and ranks, divided by the sum of what they count, are the loss of all of them at once.
+        """
+        ...
+
+
+@runtime_checkable
+class Callback(Protocol):
+    """`Class(config)` or `Class(config, options)`, of a `TrainConfig`: what looks on at a run.
+
+    Any of the methods of `lmx_core.train.callback.Callback`, which trainers call where they are there.
+    """
 
 
 @runtime_checkable
@@ -245,6 +309,10 @@ CONTRACTS: Mapping[str, type] = {
     "dataset": Dataset,
     "optimizer": Optimizer,
     "schedule": Schedule,
+    "source": Source,
+    "curriculum": Curriculum,
+    "objective": Objective,
+    "callback": Callback,
 }
 """What a component of a kind offers; kinds that are not here ask for nothing."""
 

@@ -8,14 +8,15 @@ from mlx.core import array
 
 from lmx_core.block import ConfigurableBlock
 from lmx_core.components.masks import Mask
+from lmx_core.components.segments import Segments
 from lmx_core.errors import ConfigError
 from lmx_core.objective import put_reports, take_reports
 
 TWICE = "a block that is computed twice would not drop the same numbers both times"
 
 
-def recomputed(block: ConfigurableBlock, x: array, mask: Mask) -> array:
-    """`block(x, mask)[0]`, of which only `x` is kept for the gradient: the rest is computed again (arXiv:1604.06174).
+def recomputed(block: ConfigurableBlock, x: array, mask: Mask, segments: Segments | None = None) -> array:
+    """`block(x, mask, segments)[0]`, keeping only `x` for the gradient: the rest is computed again (arXiv:1604.06174).
 
     What modules report leaves as outputs do, so that a loss among it keeps its gradient. A block with dropout is refused:
     MLX cannot be made to draw the same numbers twice.
@@ -29,7 +30,7 @@ def recomputed(block: ConfigurableBlock, x: array, mask: Mask) -> array:
     def inner(parameters: Any, x: array) -> list[array]:
         for module, own in zip(trained, parameters, strict=True):
             module.update(own)
-        y, _ = block(x, mask, None)
+        y, _ = block(x, mask, segments)
         reports = take_reports(block)
         names[:] = reports
         return [y, *reports.values()]

@@ -11,8 +11,8 @@ from lmx_core.builtin import BUILTIN
 
 ROOT = Path(lmx_core.__file__).parent
 LAYERS = [
-    ["errors", "quantities", "shapes"],
-    ["backend", "files", "metadata", "protocols"],
+    ["chunks", "errors", "quantities", "shapes"],
+    ["backend", "files", "losses", "metadata", "protocols"],
     ["config", "ref"],
     ["hookspecs", "builtin", "exactly"],
     ["catalogue", "plugins"],
@@ -25,7 +25,7 @@ LAYERS = [
     ["construct", "describe"],
     ["components", "schema", "document"],
     ["block", "objective"],
-    ["quantised", "recompute"],
+    ["mup", "quantised", "recompute"],
     ["model"],
     ["architectures", "census", "freeze", "sampling"],
     ["checkpoint", "wiring", "prompt_cache"],

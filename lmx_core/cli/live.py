@@ -36,7 +36,7 @@ class LiveLine(Callback):
 
     def on_step_end(self, trainer: Trainer, metrics: dict[str, float]) -> None:
         figures = f"loss {metrics['loss']:.3f}{self.validation}  {metrics['tokens_per_second']:,.0f} tokens/s"
-        about = "stopping" if trainer.stopped else f"step {trainer.step:,}"
+        about = "stopping" if trainer.stopping else f"step {trainer.step:,}"
         self.progress.update(self.task, description=about, completed=trainer.progress, figures=figures)
 
     def on_eval_end(self, trainer: Trainer, metrics: dict[str, float]) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from lmx_core.config import ModelConfig
 from lmx_core.errors import ConfigError
@@ -20,6 +21,23 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON v
 context_option = click.option(
     "--context", type=click.IntRange(min=1), metavar="TOKENS", help="Of FLOPs and cache; max_seq_len unless given."
 )
+
+
+def again(context: click.Context, *without: str) -> list[str]:
+    """The words that run this command once more, without some of its options."""
+    options: list[str] = []
+    arguments: list[str] = []
+    for each in context.command.params:
+        value: Any = context.params.get(each.name or "")
+        if each.name in without or context.get_parameter_source(each.name or "") != ParameterSource.COMMANDLINE:
+            continue
+        if isinstance(each, click.Argument):
+            arguments.append(str(value))
+        elif isinstance(each, click.Option) and each.is_flag:
+            options.append(each.opts[0])
+        else:
+            options += [f"{each.opts[0]}={one}" for one in (value if each.multiple else [value])]
+    return [context.info_name or "", *options, "--", *arguments]
 
 
 def size_options(command: Any) -> Any:

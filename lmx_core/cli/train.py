@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from lmx_core.cli.options import as_json
+from lmx_core.cli.options import again, as_json
 
 
 @click.command()
@@ -20,13 +20,24 @@ from lmx_core.cli.options import as_json
 @click.option(
     "--resume", type=click.Path(path_type=Path), metavar="RUN", help="Go on with a run from its last checkpoint."
 )
+@click.option("--nproc", type=click.IntRange(1), metavar="N", help="Train with N processes on this machine.")
+@click.option(
+    "--hostfile",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Train on the machines of a file of hosts, as mlx.launch reads it, through ssh.",
+)
 @as_json
+@click.pass_context
 def train(
+    context: click.Context,
     config: Path | None,
     assignments: tuple[str, ...],
     run_dir: Path | None,
     force: bool,
     resume: Path | None,
+    nproc: int | None,
+    hostfile: Path | None,
     as_json: bool,
 ) -> None:
     """Train a model as a config file says, or go on with a run."""
@@ -36,22 +47,34 @@ def train(
         )
     if resume and (run_dir is not None or force):
         raise click.UsageError("--resume goes on in the run's own directory: leave out --run-dir and --force")
-    from lmx_core import backend, hooks
-    from lmx_core.train import main
-
-    for line in hooks.report_header():
-        click.echo(line, err=True)
-
-    _, problem = backend.blas()
-    if problem:
-        click.echo(f"Training will be slow. {problem}", err=True)
-    if resume:
-        job = main.resumed(resume, assignments)
-    elif config:
-        job = main.started(config, assignments, run_dir, force)
-    else:
+    if not (resume or config):
         raise click.UsageError("give a config file, or --resume RUN")
-    summary = _watched(job, as_json)
+    if hostfile or (nproc or 1) > 1:
+        raise SystemExit(_launched(context, nproc, hostfile))
+    from lmx_core.train import main
+    from lmx_core.train.hosts import launched_with
+    from lmx_core.train.launch import LOST
+    from lmx_core.train.overseen import Overseen
+    from lmx_core.train.ranks import LostRankError, from_environment
+
+    overseen = Overseen()
+    ranks = overseen.ranks = from_environment()
+    if ranks.first:
+        _header()
+    try:
+        if resume:
+            job = main.resumed(resume, assignments, ranks)
+        else:
+            assert config is not None
+            job = main.started(config, assignments, run_dir, force, ranks)
+        overseen.rescue = job.rescued
+        summary = _watched(job, as_json or not ranks.first)
+    except LostRankError as error:
+        if error.saved or not launched_with():  # the launcher says which one it was
+            click.echo(f"Error: {error}", err=True)
+        raise SystemExit(LOST) from None
+    if not ranks.first:
+        raise SystemExit(130 if summary["stopped"] else 0)
     if as_json:
         import json
 
@@ -59,6 +82,33 @@ def train(
     else:
         _report(job, summary)
     raise SystemExit(130 if summary["stopped"] else 0)
+
+
+def _launched(context: click.Context, nproc: int | None, hostfile: Path | None) -> int:
+    """Run this command on several ranks; its exit code."""
+    import os
+    from contextlib import ExitStack
+
+    if nproc and hostfile:
+        raise click.UsageError("--nproc is for this machine, --hostfile for many: give one of them")
+    if rank := os.environ.get("MLX_RANK") or os.environ.get("OMPI_COMM_WORLD_RANK"):
+        raise click.UsageError(f"this is rank {rank} of several already: leave out --nproc and --hostfile")
+    from lmx_core.train import hosts
+    from lmx_core.train.launch import launch
+
+    with ExitStack() as held:
+        places = hosts.here(nproc, held) if nproc else hosts.listed(hostfile or Path())
+        return launch(places, again(context, "nproc", "hostfile"))
+
+
+def _header() -> None:
+    from lmx_core import backend, hooks
+
+    for line in hooks.report_header():
+        click.echo(line, err=True)
+    _, problem = backend.blas()
+    if problem:
+        click.echo(f"Training will be slow. {problem}", err=True)
 
 
 def _watched(job: Any, quiet: bool) -> dict[str, Any]:
@@ -85,6 +135,8 @@ def _report(job: Any, summary: dict[str, Any]) -> None:
     import shlex
     from datetime import timedelta
 
+    from lmx_core.train.hosts import launched_with
+
     rows = [
         ("run", str(job.path)),
         ("model", f"{summary['parameters']:,} parameters"),
@@ -103,15 +155,16 @@ def _report(job: Any, summary: dict[str, Any]) -> None:
     for name, value in rows:
         click.echo(f"{name:8} {value}")
     path = shlex.quote(str(job.path))
+    resume = f"{_lmx()} train --resume {path}{launched_with()}"
     if summary["stopped"]:
-        click.echo(f"\nStopped after step {summary['step']}. Go on with:\n  {_lmx()} train --resume {path}")
+        click.echo(f"\nStopped after step {summary['step']}. Go on with:\n  {resume}")
         return
     if summary.get("sample"):
         click.echo(f"\n--- sample {'-' * 59}\n{summary['sample']}\n{'-' * 70}")
     click.echo("\nNext:")
     fitting = job.trainer.model.room_after(len(job.prompt), 200)
     click.echo(f"  {_lmx()} generate {path} --prompt {shlex.quote(summary['prompt'])} --max-tokens {fitting}")
-    click.echo(f"  {_lmx()} train --resume {path} --set train.max_steps={2 * summary['step']}{_longer(job)}")
+    click.echo(f"  {resume} --set train.max_steps={2 * summary['step']}{_longer(job)}")
     if (job.path / "loss.png").exists():
         click.echo(f"  look at {job.path / 'loss.png'}")
 

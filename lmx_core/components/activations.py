@@ -8,6 +8,8 @@ import mlx.core as mx
 from mlx import nn
 from mlx.core import array
 
+from lmx_core.components import vectorised
+
 Activation = Literal[
     "gelu", "gelu_tanh", "identity", "mish", "quick_gelu", "relu", "relu2", "sigmoid", "silu", "tanh", "xielu"
 ]
@@ -40,7 +42,8 @@ class Activate(nn.Module):
         self.name = name
 
     def __call__(self, x: array) -> array:
-        return ACTIVATIONS[self.name](x)
+        found = vectorised.ACTIVATIONS if vectorised.active(x) else {}
+        return found.get(self.name, ACTIVATIONS[self.name])(x)
 
 
 BETA, EPS = 0.5, -1e-6

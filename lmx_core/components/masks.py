@@ -94,6 +94,10 @@ class View:
     """and before them those of the first so many."""
     padding: tuple[int, ...] | None = None
     scopes: tuple[Scope, ...] = ()
+    places: array | None = None
+    """Where each token stands in its document, (B, L), where rows hold several,"""
+    hides_later: bool = False
+    """and whether the mask is known to be causal."""
 
     @classmethod
     def of(cls, mask: Mask, length: int, total: int, cache: Any, scope: Scope = ALL) -> "View":
@@ -102,6 +106,7 @@ class View:
         A cache that does not say which keys it `fetched` returned the last ones.
         """
         seen = getattr(cache, "offset", total)
+        places = seen if isinstance(seen, array) and seen.ndim == 2 else None
         if not (hasattr(cache, "fetched") or isinstance(seen, int)):
             raise ConfigError(
                 f"a {type(cache).__name__} whose rows differ does not say which keys it `fetched`; use model.make_cache()"
@@ -118,6 +123,8 @@ class View:
             kept=kept,
             padding=padding,
             scopes=tuple({each for each in (scope, getattr(cache, "scope", ALL)) if each != ALL}),
+            places=places,
+            hides_later=places is not None and mask is getattr(cache, "mask", None),
         )
 
     def queries(self, start: int = 0, end: int | None = None) -> Int[array, "... L"]:
@@ -130,6 +137,8 @@ class View:
         return self._positions(self._columns_of_keys()[start:end])
 
     def _positions(self, columns: array) -> array:
+        if self.places is not None:
+            return self.places[:, columns]
         return columns if self.padding is None else columns - mx.array(self.padding)[:, None]
 
     def _columns_of_keys(self) -> array:
@@ -151,12 +160,20 @@ class View:
 
     def span(self, start: int, end: int) -> tuple[int, int]:
         """Which of the keys new tokens `start` to `end` can see at all, where that is known beforehand."""
+        if self.places is not None:
+            return self._span_of_documents(start, end)
         before, total = self.columns - self.length, self.kept + self.columns - self.first
         last = total - (self.length - end) if isinstance(self.mask, str) else total
         if self.kept or self.padding is not None or any(scope.keep for scope in self.scopes):
             return 0, last
         oldest = max((scope.first(before + start) for scope in self.scopes), default=0)
         return max(oldest - self.first, 0), last
+
+    def _span_of_documents(self, start: int, end: int) -> tuple[int, int]:
+        """Wherever they begin: a chunk is no longer than a window of its size."""
+        sizes = [size for scope in self.scopes for size in (scope.window, scope.chunk) if size is not None]
+        oldest = 0 if any(scope.keep for scope in self.scopes) else max((start + 1 - size for size in sizes), default=0)
+        return max(oldest, 0), end if self.hides_later else self.columns
 
     def allowed(self, start: int, end: int) -> Mask:
         """The mask of new tokens `start` to `end` over the keys in their span."""
@@ -177,12 +194,12 @@ class View:
         if self.kept and not all(scope.keep for scope in self.scopes):
             return False
         newest = (self.columns - self.length + end if isinstance(self.mask, str) else self.columns) - 1
-        oldest = self.first + (0 if self.kept else begin)
+        oldest = self.first + (0 if self.kept or self.places is not None else begin)
         return all(scope.first(newest) <= oldest for scope in self.scopes)
 
     def _in_scope(self, start: int, end: int, begin: int, last: int) -> array | None:
         queries, keys = self.queries(start, end)[..., :, None], self.keys(begin, last)[..., None, :]
-        if self.padding is not None:  # (B, 1, L, 1) and (B, 1, 1, S)
+        if queries.ndim == 3:  # (B, 1, L, 1) and (B, 1, 1, S)
             queries, keys = queries[:, None], keys[:, None]
         limits = [allowed for scope in self.scopes if (allowed := scope.allows(queries, keys)) is not None]
         if self.padding is not None and limits:

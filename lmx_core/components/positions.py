@@ -1,6 +1,7 @@
 """Where a token stands: added to the embeddings, turned into queries and keys, or added to the scores."""
 
 import math
+from typing import TypeGuard
 
 import attrs
 import mlx.core as mx
@@ -13,7 +14,7 @@ from lmx_core.errors import ConfigError
 from lmx_core.shapes import Float, Int
 
 Offset = int | array
-"""The position of the first token, (B,) of them, or (B, L): that of every token."""
+"""The position of the first token, (B,) of them, or (B, L): that of every token, where a row holds several documents."""
 
 
 class PositionBase(nn.Module):
@@ -52,18 +53,31 @@ def provided(position: object) -> set[str]:
 
 def token_positions(length: int, offset: Offset) -> Int[array, "... L"]:
     """(L,) positions, or (B, L) where rows have offsets of their own. Those of padding are below 0."""
-    if isinstance(offset, array) and offset.ndim == 2:
+    if by_token(offset):
         return offset
     steps = mx.arange(length)
     return offset[:, None] + steps if isinstance(offset, array) and offset.ndim else offset + steps
+
+
+def by_token(offset: Offset) -> TypeGuard[array]:
+    """Whether it says where every token stands."""
+    return isinstance(offset, array) and offset.ndim == 2
 
 
 def ends(length: int, offset: Offset) -> list[int]:
     """How long each row is with these tokens, one number where rows do not differ. Waits for an offset's value."""
     if isinstance(offset, int):
         return [offset + length]
-    found: list[int] = (offset.max(axis=-1) + 1 - length if offset.ndim == 2 else offset.reshape(-1)).tolist()  # pyright: ignore[reportAssignmentType]
+    found: list[int] = offset.reshape(-1).tolist()  # pyright: ignore[reportAssignmentType]
     return [each + length for each in found]
+
+
+def document_lengths(offset: Int[array, "B L"]) -> Int[array, "B L"]:
+    """How long the document of each token is, by where all of them stand. Computed where it stands: nothing waits."""
+    n = offset.shape[1]
+    ends = mx.concatenate([offset[:, 1:] != offset[:, :-1] + 1, mx.ones((len(offset), 1), mx.bool_)], axis=1)
+    last = mx.cummin(mx.where(ends, mx.arange(n), n), axis=1, reverse=True)
+    return offset + last - mx.arange(n) + 1
 
 
 class NoPosition(PositionBase):
@@ -105,10 +119,13 @@ class LearnedPosition(PositionBase):
         self.weight = mx.random.normal((config.max_seq_len + self.skip, config.d_model), scale=0.02)
 
     def embed(self, x: Float[array, "B L D"], offset: Offset = 0) -> Float[array, "B L D"]:
+        rows = token_positions(x.shape[1], offset) + self.skip
+        if by_token(offset):  # whose values may not be known yet
+            fits = (rows < len(self.weight))[..., None]
+            return x + mx.where(fits, self.weight[mx.clip(rows, 0, len(self.weight) - 1)], mx.nan)
         end = max(ends(x.shape[1], offset))
         if end + self.skip > len(self.weight):  # MLX would read beyond the table
             raise ConfigError(f"{end} tokens do not fit position 'learned' of max_seq_len={self.limit}")
-        rows = token_positions(x.shape[1], offset) + self.skip
         return x + self.weight[mx.maximum(rows, 0)]
 
 

@@ -8,7 +8,7 @@ import mlx.core as mx
 from attrs import validators
 from mlx.core import array
 
-from lmx_core.components.positions import Offset, PositionBase, ends, token_positions
+from lmx_core.components.positions import Offset, PositionBase, by_token, document_lengths, ends, token_positions
 from lmx_core.components.scalings import Rotary, ScalingBase
 from lmx_core.config import BlockConfig, ComponentSpec, exact_types, optional_slot
 from lmx_core.construct import build
@@ -39,6 +39,7 @@ class RotaryPosition(PositionBase):
     Options = RotaryOptions
     _scalings: dict[int, Any]
     _wavelengths: dict[int, tuple[list[float], float]]
+    _tables: dict[tuple[int, int], tuple[array, array]]
 
     def __init__(self, config: BlockConfig, options: RotaryOptions | None = None) -> None:
         super().__init__(config)
@@ -48,6 +49,7 @@ class RotaryPosition(PositionBase):
         # Beside the parameters: plain objects, which are no part of a module's state.
         object.__setattr__(self, "_scalings", {})
         object.__setattr__(self, "_wavelengths", {})
+        object.__setattr__(self, "_tables", {})
         scaling = self._scaling(config.head_dim)
         self.by_length, self.horizon = scaling.by_length, scaling.horizon
         self.score_factor = getattr(scaling, "score_factor", 1.0)
@@ -72,7 +74,7 @@ class RotaryPosition(PositionBase):
         offset: Offset = 0,
         length: Sequence[int] | None = None,
     ) -> tuple[Float[array, "B H L E"], Float[array, "B K L E"]]:
-        if self.by_length or (isinstance(offset, array) and offset.ndim == 2):
+        if self.by_length or by_token(offset):
             angles, factor = self._angles(q, offset, length or (0,))
             return self._turned_by(q, angles, factor), self._turned_by(k, angles, factor)
         return self._turn(q, offset), self._turn(k, offset)
@@ -90,6 +92,9 @@ class RotaryPosition(PositionBase):
     def _angles(self, x: array, offset: Offset, lengths: Sequence[int]) -> tuple[array, array]:
         """By how much each pair turns, (1 or B, 1, L, n/2), and the factor of what is turned."""
         scaling, n = self._scaling(x.shape[-1]), x.shape[2]
+        if by_token(offset):
+            frequencies, factors = self._by_document(scaling, x.shape[-1], offset)
+            return (offset[..., None].astype(mx.float32) * frequencies)[:, None], factors
         now = ends(n, offset)
         rows = max(len(now), len(lengths))
         longest = zip(now * (rows // len(now)), [*lengths] * (rows // len(lengths)), strict=True)
@@ -99,6 +104,18 @@ class RotaryPosition(PositionBase):
         angles = positions[..., None].astype(mx.float32) * frequencies
         factors = mx.array([each for _, each in found])[:, None, None, None]
         return (angles[:, None] if angles.ndim == 3 else angles[None]), factors
+
+    def _by_document(self, scaling: Any, head_dim: int, offset: array) -> tuple[array, array]:
+        """The frequencies of each token's document, (B, L, n/2) or (n/2,), and their factors."""
+        n = offset.shape[1] if self.by_length else 1
+        if (head_dim, n) not in self._tables:
+            found = [scaling.frequencies(length) for length in range(1, n + 1)]
+            self._tables[head_dim, n] = mx.array([each for each, _ in found]), mx.array([each for _, each in found])
+        frequencies, factors = self._tables[head_dim, n]
+        if not self.by_length:
+            return frequencies[0], factors
+        rows = mx.clip(document_lengths(offset), 1, n) - 1
+        return frequencies[rows], factors[rows][:, None, :, None]
 
     def _turned_by(self, x: array, angles: array, factor: array) -> array:
         half = angles.shape[-1]

@@ -1,10 +1,12 @@
 """The one place in which scores become weights."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 
 import mlx.core as mx
 from mlx.core import array
 
+from lmx_core.components import vectorised
 from lmx_core.components.masks import Mask, View, causal
 from lmx_core.shapes import Float
 
@@ -14,6 +16,20 @@ FUSED = frozenset({64, 80, 128})
 """Head widths for which MLX's GPU kernels never hold all scores."""
 Bias = Callable[[array, array], array | None]
 """From the positions of queries and keys to what is added to their scores."""
+_watchers: list[Callable[[array], None]] = []
+
+
+@contextmanager
+def watching(see: Callable[[Float[array, "B H L S"]], None]) -> Generator[None, None, None]:
+    """Within it `see` is given the weights of each part of the queries, in order; a sink is the last key.
+
+    They are worked out beside what the kernel computes, which stays as it is.
+    """
+    _watchers.append(see)
+    try:
+        yield
+    finally:
+        _watchers.remove(see)
 
 
 def attend(
@@ -34,14 +50,19 @@ def attend(
     """
     length = q.shape[2]
     view = mask if isinstance(mask, View) else View(mask=mask, length=length, columns=k.shape[2])
-    step = length if _never_holds_scores(q, v, softcap, bias) else QUERIES
+    step = length if _never_holds_scores(q, v, softcap, bias) and not _watchers else QUERIES
     parts: list[array] = []
     for start in range(0, length, step):
         end = min(start + step, length)
         begin, last = view.span(start, end)
         added = _added(view, bias, start, end, begin, last, q.dtype)
         some = q[:, :, start:end], k[:, :, begin:last], v[:, :, begin:last]
-        if softcap is None:
+        for see in _watchers:
+            see(_weights(some[0], some[1], scale, added, softcap, sinks))
+        if softcap is None and vectorised.active(*some):
+            allowed = causal(end - start, last - begin - (end - start)) if isinstance(added, str) else added
+            parts.append(vectorised.attention(*some, scale, allowed, sinks))
+        elif softcap is None:
             parts.append(mx.fast.scaled_dot_product_attention(*some, scale=scale, mask=added, sinks=sinks))
         else:
             parts.append(_capped(*some, scale, added, softcap, sinks))
@@ -73,10 +94,22 @@ def _capped(
     q: array, k: array, v: array, scale: float, mask: Mask, softcap: float, sinks: array | None
 ) -> Float[array, "B H L E2"]:
     """Written out, since no kernel bounds the scores; in groups of heads, so that keys are not repeated."""
+    batch, heads, length, _ = q.shape
+    weights = _weights(q, k, scale, mask, softcap, sinks)[..., : k.shape[2]].astype(v.dtype)
+    groups = (batch, k.shape[1], heads // k.shape[1], length)
+    return (weights.reshape(*groups, -1) @ v[:, :, None]).reshape(batch, heads, length, -1)
+
+
+def _weights(
+    q: array, k: array, scale: float, mask: Mask, softcap: float | None, sinks: array | None
+) -> Float[array, "B H L S"]:
+    """In float32; with sinks there is one column more."""
     batch, heads, length, width = q.shape
     groups = (batch, k.shape[1], heads // k.shape[1], length)
-    scores = (q * scale).reshape(*groups, width) @ k[:, :, None].swapaxes(-1, -2)
-    scores = (softcap * mx.tanh(scores.astype(mx.float32) / softcap)).reshape(batch, heads, length, -1)
+    scores = ((q * scale).reshape(*groups, width) @ k[:, :, None].swapaxes(-1, -2)).astype(mx.float32)
+    if softcap is not None:
+        scores = softcap * mx.tanh(scores / softcap)
+    scores = scores.reshape(batch, heads, length, -1)
     if isinstance(mask, str):
         mask = causal(length, k.shape[2] - length)
     if mask is not None:
@@ -84,5 +117,4 @@ def _capped(
     if sinks is not None:
         sunk = mx.broadcast_to(sinks[:, None, None], (batch, heads, length, 1))
         scores = mx.concatenate([scores, sunk.astype(scores.dtype)], axis=-1)
-    weights = mx.softmax(scores, axis=-1)[..., : k.shape[2]].astype(v.dtype)
-    return (weights.reshape(*groups, -1) @ v[:, :, None]).reshape(batch, heads, length, -1)
+    return mx.softmax(scores, axis=-1)

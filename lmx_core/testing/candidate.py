@@ -18,7 +18,11 @@ from lmx_core.train.config import TrainConfig
 
 SHORT = TrainConfig(max_steps=100, warmup_steps=10, learning_rate=0.02, weight_decay=0.0)
 """The config that optimizers and schedules are checked with, unless they are given another."""
+SMALL_BATCHES = attrs.evolve(SHORT, batch_size=4, seq_len=16)
+"""The config of sources and curricula."""
 BUILT_WITH: Mapping[str, Any] = {
+    "source": SMALL_BATCHES,
+    "curriculum": SMALL_BATCHES,
     "cache": ALL,
     "scaling": Rotary(
         width=SMALL.head_dim, head_dim=SMALL.head_dim, theta=SMALL.rope_theta, max_seq_len=SMALL.max_seq_len
@@ -86,7 +90,8 @@ def _config(kind: str, chosen: ComponentSpec, numbers: Mapping[str, Any]) -> Any
     for slots, usual in ((IN_A_BLOCK, SMALL), (IN_TRAINING, SHORT)):
         if kind in slots:
             changed: Callable[..., Any] = attrs.evolve
-            return changed(usual, **{slots[kind]: chosen, **numbers})
+            several = isinstance(getattr(usual, slots[kind]), tuple)
+            return changed(usual, **{slots[kind]: (chosen,) if several else chosen, **numbers})
     if kind in BUILT_WITH:
         return attrs.evolve(BUILT_WITH[kind], **numbers)
     if numbers:

@@ -12,8 +12,10 @@ from mlx import nn
 from mlx.core import array
 from mlx.utils import tree_map
 
+from lmx_core.block import ConfigurableBlock
 from lmx_core.components.masks import Mask, padded
 from lmx_core.components.positions import PositionBase
+from lmx_core.components.segments import Segments, keeps_apart
 from lmx_core.config import BlockConfig
 from lmx_core.model import LanguageModel
 
@@ -133,6 +135,17 @@ class Subject:
     def mixed(self, inputs: array, mask: Mask, cache: Any = None) -> tuple[array, Any]:
         """Output and cache of a mixer, or a block, with a mask of one's own."""
         return self.module(inputs, mask, cache, **self._extra)
+
+    def of_documents(self, inputs: array, numbers: array) -> array:
+        """Output for rows that hold several documents, of which each token has a number."""
+        if self.takes_tokens:
+            return self.module(inputs, segments=numbers)[0]
+        given = segments = Segments(numbers)
+        if isinstance(self.module, ConfigurableBlock):
+            given = self.module.for_documents(segments)
+        elif not keeps_apart(self.module):
+            given = None
+        return self.mixed(inputs, segments.mask, given)[0]
 
     def longest(self, wanted: int) -> int:
         """So many tokens, or as many as the module is built for."""

@@ -174,7 +174,11 @@ SUITES: Mapping[str, Callable[[Candidate], Iterator[Case]]] = {
     "config": _factory,
     "tokenizer": _whole(checks.TOKENIZER),
     "dataset": _whole(checks.DATASET),
+    "objective": _whole(checks.OBJECTIVE),
     "optimizer": _whole(checks.OPTIMIZER),
     "schedule": _whole(checks.SCHEDULE),
+    "source": _whole(checks.SOURCE),
+    "curriculum": _whole(checks.CURRICULUM),
+    "callback": _whole(checks.CALLBACK),
     "command": _whole(checks.COMMAND),
 }

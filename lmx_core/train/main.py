@@ -10,8 +10,10 @@ import mlx.core as mx
 
 from lmx_core.checkpoint import TOKENIZER
 from lmx_core.data.corpus import Corpus, read_corpus
+from lmx_core.data.sources import training_source
 from lmx_core.data.tokenizers import decode, load_tokenizer
 from lmx_core.errors import ConfigError
+from lmx_core.evaluate import evaluate
 from lmx_core.files import write_text
 from lmx_core.generation import generate
 from lmx_core.model import LanguageModel
@@ -21,47 +23,78 @@ from lmx_core.serialize import plain, read_file
 from lmx_core.train import run as runs
 from lmx_core.train.config import RunConfig, run_config
 from lmx_core.train.plot import plot_run
+from lmx_core.train.ranks import LostRankError, Ranks, alone
 from lmx_core.train.rules import vocabulary_problem
 from lmx_core.train.start import begun
+from lmx_core.train.together import check_same, rescued
 from lmx_core.train.trainer import Callback, Trainer
 
-FIXED = ("start", "model", "data", "train.seed", "train.seq_len")
+FIXED = (
+    *("start", "model", "data", "train.seed", "train.seq_len"),
+    *("train.objective.name", "train.optimizer.name", "train.freeze", "train.ema_decay"),
+)
 """What a resumed run keeps."""
 
 
 class Job:
-    """A trainer, and the directory that keeps its run once it has one."""
+    """A trainer, and the directory that keeps its run once it has one; of several ranks the first has one."""
 
-    path: Path
+    path: Path | None = None
 
-    def __init__(self, config: RunConfig, corpus: Corpus, model: LanguageModel | None = None) -> None:
+    def __init__(
+        self, config: RunConfig, corpus: Corpus, model: LanguageModel | None = None, ranks: Ranks | None = None
+    ) -> None:
         self.config, self.corpus = config, corpus
         mx.random.seed(config.train.seed)
         self.prompt = self._prompt()
-        self.trainer = Trainer(model or LanguageModel(config.model), corpus, config.train)
+        source = training_source(corpus.parts, config.data, config.train)
+        self.trainer = Trainer(
+            model or LanguageModel(config.model), config.train, source, evaluate=self._evaluate, ranks=ranks
+        )
+        self.trainer.about, self.trainer.tokenizer = plain(config), corpus.tokenizer
 
     def keep_in(self, path: Path) -> None:
-        """Keep the run in a directory that exists."""
-        self.path = path
-        self.directory = runs.RunDirectory(path, self.config)
-        self.trainer.callbacks = [self.directory]
+        """Keep the run in a directory that exists; the first rank does, the others know it for when that is lost."""
+        self.directory = runs.RunDirectory(path, self.config, self.corpus)
+        self.began = self.trainer.step
+        if self.trainer.ranks.first:
+            self.path = self.trainer.path = path
+            self.trainer.callbacks.append(self.directory)
 
     def _prompt(self) -> list[int]:
         """What the sample continues, as tokens: said before the training, not after it, if it has none."""
         stated = self.config.train.sample_prompt
         return self.corpus.glimpse.tokens[:8].tolist() if stated is None else self.corpus.tokenizer.encode(stated)
 
+    def _evaluate(self, model: LanguageModel, final: bool) -> dict[str, Any]:
+        train = self.config.train
+        held_out = self.corpus.validation if final else self.corpus.glimpse
+        return evaluate(model, held_out, train.seq_len, train.batch_size, train.compile, self.trainer.ranks)
+
     def run(self, watchers: Sequence[Callback] = ()) -> dict[str, Any]:
         """Train; the summary, with a sample of text where the run came to its end."""
-        self.trainer.callbacks = [*self.trainer.callbacks, *watchers]
+        self.trainer.callbacks += watchers
+        if self.path is None:
+            return self._trained()
         with self.directory.locked():
-            summary = self.trainer.run()
+            summary = self._trained()
             if summary["stopped"] is None:
                 summary |= {"sample": self._sample()}
             summary |= {"run": str(self.path), "prompt": decode(self.corpus.tokenizer, self.prompt)}
             write_text(self.path / runs.SUMMARY, json.dumps(summary, indent=2))
-            plot_run(self.directory.metrics, self.path / runs.CURVE)
+            plot_run(self.path, self.path / runs.CURVE)
         return summary
+
+    def _trained(self) -> dict[str, Any]:
+        try:
+            check_same(self.trainer, self.corpus.train_sha256)
+            return self.trainer.run() | self.corpus.fingerprint()
+        except LostRankError as error:
+            raise self.rescued(error) from None
+
+    def rescued(self, error: LostRankError) -> LostRankError:
+        """Save the last step of a run that has lost a rank; what to tell people."""
+        return rescued(self.trainer, self.directory, self.began, error)
 
     def _sample(self) -> str:
         wanted = self.config.train.sample_tokens
@@ -73,44 +106,63 @@ class Job:
         return decode(self.corpus.tokenizer, [*self.prompt, *drawn])
 
 
-def started(file: Path, assignments: Sequence[str], run_dir: Path | None, force: bool) -> Job:
+def started(
+    file: Path, assignments: Sequence[str], run_dir: Path | None, force: bool, ranks: Ranks | None = None
+) -> Job:
     """A new run of a config file. Nothing is written before all of it fits together."""
+    ranks = ranks or alone()
     table, origins = overridden(read_file(file), assignments)
     table, beginning = begun(table)
     config = run_config(table, ", ".join([str(file), *origins]))
     path = run_dir or Path("runs", file.stem)
-    if run_dir or force:
+    if ranks.first and (run_dir or force):
         _must_be_free(path, file, force)
     corpus = corpus_of(config, beginning.tokenizer if beginning else None)
     model = _with_vocabulary(config, corpus, stated="vocab_size" in table["model"])
-    job = Job(attrs.evolve(config, model=model), corpus, beginning.model if beginning else None)
-    job.keep_in(runs.claim(path, another=run_dir is None and not force, replace=force))
+    job = Job(attrs.evolve(config, model=model), corpus, beginning.model if beginning else None, ranks)
+    if ranks.first:
+        path = runs.claim(path, another=run_dir is None and not force, replace=force)
+    job.keep_in(Path(ranks.text_of_first(str(path))))
     return job
 
 
-def resumed(path: Path, assignments: Sequence[str]) -> Job:
+def resumed(path: Path, assignments: Sequence[str], ranks: Ranks | None = None) -> Job:
     """A run that goes on from its last checkpoint; what decides on the order of the data cannot change."""
+    ranks = ranks or alone()
     before = runs.read_run(path)
     table, origins = overridden(plain(before), assignments)
     config = run_config(table, ", ".join([str(path), *origins]))
     if changed := [key for key in FIXED if _at(plain(before), key) != _at(plain(config), key)]:
         raise ConfigError(f"{' and '.join(changed)} cannot change when a run is resumed; start a new run")
     saved = load_tokenizer(runs.checkpoints(path)[-1] / TOKENIZER) if config.start is not None else None
-    job = Job(config, corpus_of(config, saved))
-    runs.restore(job.trainer, path)
-    if job.trainer.progress >= 1:
-        time = f" --set train.max_seconds={2 * config.train.max_seconds:g}" if config.train.max_seconds else ""
-        raise ConfigError(
-            f"{path} is finished: {job.trainer.step} steps, {job.trainer.seconds:.0f} seconds. To go on, raise its budget: "
-            f"--set train.max_steps={2 * job.trainer.step}{time}"
-        )
+    job = Job(config, corpus_of(config, saved), ranks=ranks)
+    runs.restore(job.trainer, path, job.corpus)
+    if problem := _spent(job.trainer):
+        raise ConfigError(f"{path} is finished: {problem}")
     job.keep_in(path)
     return job
 
 
+def _spent(trainer: Trainer) -> str | None:
+    """Why a run has come to its end, and how to go on, or None."""
+    if not trainer.finished:
+        return None
+    config, done = trainer.config, f"{trainer.step} steps, {trainer.seconds:.0f} seconds"
+    if trainer.progress < 1:
+        return (
+            f"{done}, and {trainer.stale} evaluations without a new lowest loss. To go on, raise its patience: "
+            f"--set train.patience={2 * trainer.stale}"
+        )
+    limits = {"max_seconds": config.max_seconds, "max_tokens": config.max_tokens, "max_flops": config.max_flops}
+    more = "".join(f" --set train.{name}={2 * limit:g}" for name, limit in limits.items() if limit)
+    return f"{done}. To go on, raise its budget: --set train.max_steps={2 * trainer.step}{more}"
+
+
 def _at(table: Any, path: str) -> Any:
-    """What a table has under a path, None where it has nothing."""
+    """What a table has under a path, None where it has nothing; a component that has no options is its name."""
     for key in path.split("."):
+        if isinstance(table, str):
+            return table if key == "name" else None
         table = None if table is None else table.get(key)
     return table
 

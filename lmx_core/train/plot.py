@@ -1,38 +1,183 @@
-"""The curve of a run."""
+"""Runs as curves: a picture, or a page that needs no other file."""
 
-import json
+import html
+import io
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from lmx_core.files import atomically
+from lmx_core.errors import ConfigError
+from lmx_core.files import atomically, write_text
+from lmx_core.train.history import History, read_history
+
+LABELS = {
+    "loss": "training loss, nats a token",
+    "val_loss": "validation, nats a token",
+    "val_bpb": "validation, bits per byte",
+    "grad_norm": "length of the gradient",
+    "learning_rate": "learning rate",
+    "tokens_per_second": "tokens/s",
+}
+OVER = {"step": "step", "seconds": "seconds", "tokens": "tokens"}
+SMOOTHED = frozenset({"loss", "grad_norm"})
+"""What is noisy from step to step: drawn faintly, with a moving average over it."""
+PICTURE = ("loss", "val_bpb", "val_loss")
+WIDTH, HEIGHT = 6.2, 3.6
+"""Of a panel, in inches."""
+RESERVED = frozenset({"val_bytes", "skipped"})
 
 
-def plot_run(metrics: Path, picture: Path) -> bool:
-    """Draw training loss and validation bits per byte over the steps; False without matplotlib (extra `plot`) or metrics."""
+def plot_run(run: Path, picture: Path) -> bool:
+    """Draw the curves of one run; False without matplotlib (extra `plot`) or metrics."""
+    history = read_history(run)
+    if not history.lines:
+        return False
     try:
-        from matplotlib.figure import Figure
-    except ImportError:
+        plot_runs([history], picture)
+    except ConfigError:
         return False
-    lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()] if metrics.exists() else []
-    if not lines:
-        return False
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
-    axes = figure.subplots()
-    axes.plot(*_series(lines, "loss"), label="training loss", color="tab:blue", linewidth=1)
-    axes.set(xlabel="step", ylabel="nats a token")
-    held_out = sorted({line["val_bytes"] for line in lines if "val_bytes" in line})
-    other = axes.twinx() if held_out else axes
-    for size, marker in zip(held_out, ("o-", "*"), strict=False):
-        steps, bits = _series([line for line in lines if line.get("val_bytes") == size], "val_bpb")
-        label = f"validation on {size:,} bytes"
-        other.plot(steps, bits, marker, label=label, color="tab:orange", markersize=10 if marker == "*" else 4)
-        other.annotate(f"{bits[-1]:.3f}", (steps[-1], bits[-1]), xytext=(-6, 8), textcoords="offset points", ha="right")
-        other.set(ylabel="bits per byte")
-    figure.legend(loc="outside upper center", ncols=3)
-    with atomically(picture) as temporary:
-        figure.savefig(temporary, dpi=120, format="png")
     return True
 
 
-def _series(lines: list[dict[str, float]], name: str) -> tuple[list[float], list[float]]:
-    found = [(line["step"], line[name]) for line in lines if name in line]
-    return [step for step, _ in found], [value for _, value in found]
+def plot_runs(runs: Sequence[History], picture: Path, over: str = "step") -> None:
+    """Training and validation loss of the runs in one PNG."""
+    measured = _measured(runs)
+    chosen = [name for name in PICTURE if name in measured]
+    if "val_bpb" in chosen:
+        chosen.remove("val_loss")
+    figure = _figure(runs, chosen or measured[:1], over)
+    with atomically(picture) as temporary:
+        figure.savefig(temporary, dpi=120, format="png")
+
+
+def page(runs: Sequence[History], file: Path, over: str = "step") -> None:
+    """Every metric of the runs, their last numbers, and in what their configs differ, as one HTML page."""
+    drawings = "".join(_svg(_figure(runs, [name], over)) for name in _measured(runs))
+    title = html.escape(", ".join(run.name for run in runs))
+    sections = [
+        f"<h1>{title}</h1>",
+        _table(["run", *(label for label, _ in FIGURES)], [[run.name, *_figures(run)] for run in runs]),
+        f"<div class=curves>{drawings}</div>",
+        "<h2>In what their configs differ</h2>" if len(runs) > 1 else "<h2>Config</h2>",
+        _table(["key", *(run.name for run in runs)], differences(runs)),
+    ]
+    write_text(file, PAGE.format(title=title, body="\n".join(sections)))
+
+
+def differences(runs: Sequence[History]) -> list[list[str]]:
+    """Keys that not all runs have alike, with what each has; all keys of a single run."""
+    tables = [_flat(run.config) for run in runs]
+    keys = list(dict.fromkeys(key for table in tables for key in table))
+    rows = [[key, *(table.get(key, "") for table in tables)] for key in keys]
+    return [row for row in rows if len(runs) == 1 or len(set(row[1:])) > 1]
+
+
+FIGURES = (
+    ("state", lambda run: run.state),
+    ("steps", lambda run: _number(run.last("step"))),
+    ("loss", lambda run: _number(run.last("loss"))),
+    ("val_loss", lambda run: _number(run.last("val_loss"))),
+    ("bits/byte", lambda run: _number(run.last("val_bpb"))),
+    ("tokens/s", lambda run: _number(run.last("tokens_per_second"))),
+    ("seconds", lambda run: _number(run.last("seconds"))),
+)
+"""What is said of each run beside its curves."""
+
+
+def _figures(run: History) -> list[str]:
+    return [found(run) for _, found in FIGURES]
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if value == int(value) or abs(value) >= 1000 else f"{value:.4g}"
+
+
+def _measured(runs: Sequence[History]) -> list[str]:
+    """The metrics that some run has, the usual ones first."""
+    found = dict.fromkeys(name for run in runs for name in run.names() if name not in RESERVED)
+    return [name for name in LABELS if name in found] + [name for name in found if name not in LABELS]
+
+
+def _figure(runs: Sequence[History], names: Sequence[str], over: str) -> Any:
+    """A panel for each metric, a colour for each run."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ConfigError('drawing needs matplotlib: pip install "lmx-core[plot]"') from None
+    figure = Figure(figsize=(WIDTH * len(names), HEIGHT), layout="constrained")
+    panels = figure.subplots(1, len(names), squeeze=False)[0]
+    for axes, name in zip(panels, names, strict=True):
+        for i, run in enumerate(runs):
+            _curve(axes, run, name, over, f"C{i % 10}")
+        axes.set(xlabel=OVER[over], ylabel=LABELS.get(name, name))
+        axes.grid(alpha=0.25)
+        if len(runs) > 1:
+            axes.legend(fontsize="small")
+    return figure
+
+
+def _curve(axes: Any, run: History, name: str, over: str, colour: str) -> None:
+    x, y = run.series(name, over)
+    if not x:
+        return
+    if name in SMOOTHED and len(y) > 20:
+        axes.plot(x, y, color=colour, linewidth=0.6, alpha=0.3)
+        axes.plot(x, smoothed(y), color=colour, linewidth=1.4, label=run.name)
+        return
+    axes.plot(x, y, "o-" if len(y) < 40 else "-", color=colour, markersize=3, linewidth=1.2, label=run.name)
+    if name.startswith("val_"):
+        axes.annotate(
+            f"{y[-1]:.3f}", (x[-1], y[-1]), xytext=(-4, 7), textcoords="offset points", ha="right", color=colour
+        )
+
+
+def smoothed(values: Sequence[float], share: float = 0.02) -> list[float]:
+    """A mean of each value and those before it, weighted by `(1 - a)^distance` with `a = 1 / (share * n)`."""
+    rate = 1 / max(share * len(values), 1)
+    found: list[float] = []
+    mean = weight = 0.0
+    for value in values:
+        mean, weight = (1 - rate) * mean + rate * value, (1 - rate) * weight + rate
+        found.append(mean / weight)
+    return found
+
+
+def _svg(figure: Any) -> str:
+    """The drawing as it stands within a page."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]
+
+
+def _table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    head = "".join(f"<th>{html.escape(cell)}" for cell in headers)
+    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}" for cell in row) for row in rows)
+    return f"<table><tr>{head}{body}</table>"
+
+
+def _flat(table: Any, path: str = "") -> dict[str, str]:
+    if isinstance(table, dict):
+        return {
+            key: value
+            for name, inner in table.items()
+            for key, value in _flat(inner, f"{path}.{name}" if path else name).items()
+        }
+    return {path: str(table)}
+
+
+PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>{title}</title>
+<style>
+body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 1300px; padding: 0 1rem; color: #222 }}
+h1 {{ font-size: 1.3rem }} h2 {{ font-size: 1.1rem; margin-top: 2rem }}
+table {{ border-collapse: collapse }}
+th, td {{ text-align: left; padding: .2rem .9rem .2rem 0; border-bottom: 1px solid #ddd; font-variant-numeric: tabular-nums }}
+.curves {{ display: flex; flex-wrap: wrap; gap: 1rem; margin: 1.5rem 0 }}
+.curves svg {{ width: 620px; max-width: 100%; height: auto }}
+</style>
+{body}
+</html>
+"""

@@ -15,6 +15,7 @@ from lmx_core.model import LanguageModel
 from lmx_core.recompute import TWICE
 from lmx_core.registry import registry
 from lmx_core.train.config import RunConfig, TrainConfig
+from lmx_core.train.groups import freeze_problem, groups_problem
 
 Problem = tuple[str, str]
 
@@ -59,7 +60,7 @@ def training_problem(model: LanguageModel, config: TrainConfig) -> str | None:
     dropout = max(layer.config.dropout for layer in model.layers)
     if config.recompute_every and dropout:
         return f"train.recompute_every={config.recompute_every} needs dropout = 0, got {dropout}: {TWICE}"
-    return None
+    return freeze_problem(model, config.freeze) or groups_problem(model, config)
 
 
 def _whole(config: RunConfig) -> None:
@@ -81,9 +82,12 @@ def _parts(config: Any, path: str) -> list[Problem]:
     found: list[Problem] = []
     for field in attrs.fields(type(config)):
         chosen = getattr(config, field.name)
-        if isinstance(chosen, ComponentSpec):
-            tried = _tried(f"{path}.{field.alias}", partial(build, field.metadata["kind"], chosen, config))
-            found += [new for new in tried if new[1] not in [message for _, message in found]]
+        several = isinstance(chosen, tuple)
+        for i, each in enumerate(chosen if several else (chosen,)):
+            if isinstance(each, ComponentSpec):
+                where = f"{path}.{field.alias}[{i}]" if several else f"{path}.{field.alias}"
+                tried = _tried(where, partial(build, field.metadata["kind"], each, config))
+                found += [new for new in tried if new[1] not in [message for _, message in found]]
     return found
 
 

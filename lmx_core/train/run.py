@@ -3,8 +3,9 @@
 import fcntl
 import itertools
 import json
+import math
 import shutil
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -23,27 +24,31 @@ from lmx_core.checkpoint import (
     read_config,
     save_model,
 )
+from lmx_core.data.corpus import Corpus
 from lmx_core.data.tokenizers import save_tokenizer
 from lmx_core.errors import CheckpointError
 from lmx_core.files import atomically, write_text
 from lmx_core.freeze import check_installed, migrated, records
+from lmx_core.model import flat_parameters
 from lmx_core.serialize import plain, structure, to_toml
 from lmx_core.train.config import RunConfig
+from lmx_core.train.history import CONFIG, LOCK, METRICS, SUMMARY, whole_lines
 from lmx_core.train.trainer import Callback, Trainer
 
-CONFIG, METRICS, SUMMARY, CURVE = "config.toml", "metrics.jsonl", "summary.json", "loss.png"
-LOCK = ".lock"
+CURVE = "loss.png"
 FILES = {CONFIG, METRICS, SUMMARY, CURVE, CHECKPOINTS, LOCK}
 """What a run writes; a directory with anything else in it is never replaced."""
-POSITION_HOLDS = ("step", "samples", "seconds", "random", "train_sha256")
-OPTIMIZER = "optimizer.safetensors"
+OPTIMIZER, TRAINED = "optimizer.safetensors", "weights.safetensors"
+"""The optimizer's state; and the weights that are trained, where the checkpoint's model has their averages."""
 
 
 class RunDirectory(Callback):
     """Keeps a run on disk as it goes. Each file, and each checkpoint as a whole, is there or not there."""
 
-    def __init__(self, path: Path, config: RunConfig) -> None:
-        self.path, self.config = path, config
+    logs = True
+
+    def __init__(self, path: Path, config: RunConfig, corpus: Corpus) -> None:
+        self.path, self.config, self.corpus = path, config, corpus
 
     @property
     def metrics(self) -> Path:
@@ -63,33 +68,49 @@ class RunDirectory(Callback):
         """Write the resolved config, and drop the metrics of steps that a resumed run takes again."""
         write_text(self.path / CONFIG, to_toml(plain(self.config)))
         if self.metrics.exists():
-            lines = [line for step, line in _whole_lines(self.metrics) if step <= trainer.step]
+            lines = [text for text, line in whole_lines(self.metrics) if line["step"] <= trainer.step]
             write_text(self.metrics, "".join(f"{line}\n" for line in lines))
 
-    def on_step_end(self, trainer: Trainer, metrics: dict[str, float]) -> None:
-        if trainer.step % self.config.train.log_interval == 0:
+    def on_step_end(self, trainer: Trainer, metrics: dict[str, Any]) -> None:
+        """Every `log_interval` steps, and where a callback has measured something."""
+        if trainer.step % self.config.train.log_interval == 0 or metrics.keys() - trainer.usual:
             self._log(trainer, metrics)
 
-    def on_eval_end(self, trainer: Trainer, metrics: dict[str, float]) -> None:
+    def on_eval_end(self, trainer: Trainer, metrics: dict[str, Any]) -> None:
         self._log(trainer, metrics)
 
     def on_checkpoint(self, trainer: Trainer) -> None:
         with atomically(self.path / CHECKPOINTS / f"step-{trainer.step:08d}") as temporary:
             temporary.mkdir()
-            save_model(trainer.model, temporary)
-            save_tokenizer(self.config.data.tokenizer.name, trainer.corpus.tokenizer, temporary / TOKENIZER)
+            if trainer.update.averages:
+                mx.save_safetensors(str(temporary / TRAINED), flat_parameters(trainer.model))
+            with trainer.averaged():
+                save_model(trainer.model, temporary)
+            save_tokenizer(self.config.data.tokenizer.name, self.corpus.tokenizer, temporary / TOKENIZER)
             mx.save_safetensors(str(temporary / OPTIMIZER), dict(tree_flatten(trainer.optimizer.state)))
             needed = [attrs.asdict(each) for each in records(self.config)]
-            state = {**training_position(trainer), "config": plain(self.config), "components": needed}
-            write_text(temporary / POSITION, json.dumps(state, indent=2))
-        for old in checkpoints(self.path)[: -self.config.train.keep_checkpoints]:
+            position = {**trainer.position, "train_sha256": self.corpus.train_sha256, "val_loss": trainer.evaluated}
+            write_text(
+                temporary / POSITION,
+                json.dumps({**position, "config": plain(self.config), "components": needed}, indent=2),
+            )
+        self._prune()
+
+    def _prune(self) -> None:
+        """Leave the latest checkpoints, and those with the lowest loss."""
+        train, found = self.config.train, checkpoints(self.path)
+        losses = {path: loss for path in found if (loss := _loss(path)) is not None}
+        kept = {*found[-train.keep_checkpoints :], *sorted(losses, key=lambda path: losses[path])[: train.keep_best]}
+        for old in set(found) - kept:
             shutil.rmtree(old, ignore_errors=True)
 
     def on_train_end(self, trainer: Trainer, summary: dict[str, Any]) -> None:
         write_text(self.path / SUMMARY, json.dumps(summary, indent=2))
 
-    def _log(self, trainer: Trainer, metrics: dict[str, float]) -> None:
-        line = json.dumps({"step": trainer.step, "seconds": round(trainer.seconds, 3)} | metrics)
+    def _log(self, trainer: Trainer, metrics: dict[str, Any]) -> None:
+        known = {name: value if _is_json(value) else None for name, value in metrics.items()}
+        where = {"step": trainer.step, "seconds": round(trainer.seconds, 3), "tokens": trainer.tokens}
+        line = json.dumps(where | known)
         try:
             with self.metrics.open("a", encoding="utf-8") as file:
                 file.write(f"{line}\n")
@@ -97,11 +118,16 @@ class RunDirectory(Callback):
             raise CheckpointError(f"could not write {self.metrics}: {error.strerror}") from None
 
 
-def _whole_lines(file: Path) -> Iterator[tuple[int, str]]:
-    """The step and the text of each line that a kill left whole."""
-    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
-        with suppress(ValueError, KeyError, TypeError):
-            yield int(json.loads(line)["step"]), line
+def _is_json(value: Any) -> bool:
+    """JSON has no word for a number that is not finite."""
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+def _loss(checkpoint: Path) -> float | None:
+    """That of the evaluation of which the checkpoint was made, if one was."""
+    with suppress(OSError, ValueError, AttributeError):
+        return json.loads((checkpoint / POSITION).read_text(encoding="utf-8")).get("val_loss")
+    return None
 
 
 def claim(path: Path, another: bool, replace: bool) -> Path:
@@ -150,19 +176,6 @@ def _damaged(checkpoint: Path, error: Exception) -> CheckpointError:
     return CheckpointError(f"{checkpoint} is damaged ({problem}). Remove it to go on from the one before.")
 
 
-def training_position(trainer: Trainer) -> dict[str, Any]:
-    """What the next step depends on beside the parameters and the optimizer, and what the corpus must still be."""
-    state: Any = mx.random.state
-    high, low = state[0].tolist()
-    return {
-        "step": trainer.step,
-        "samples": trainer.samples,
-        "seconds": trainer.seconds,
-        "random": high << 32 | low,
-        "train_sha256": trainer.corpus.train_sha256,
-    }
-
-
 def _must_fit(trainer: Trainer, state: dict[str, mx.array]) -> None:
     """The saved optimizer has exactly what this one keeps for the model's parameters."""
     trainer.optimizer.init(trainer.model.trainable_parameters())
@@ -174,7 +187,7 @@ def _must_fit(trainer: Trainer, state: dict[str, mx.array]) -> None:
         )
 
 
-def restore(trainer: Trainer, run: Path) -> None:
+def restore(trainer: Trainer, run: Path, corpus: Corpus) -> None:
     """Put the trainer where the run's last checkpoint left it, so that it goes on as if it had never stopped."""
     checkpoint = checkpoints(run)[-1]
     if read_config(checkpoint) != trainer.model.config:
@@ -182,14 +195,17 @@ def restore(trainer: Trainer, run: Path) -> None:
     try:
         position = json.loads((checkpoint / POSITION).read_text(encoding="utf-8"))
         state: Any = mx.load(str(checkpoint / OPTIMIZER))
-        step, samples, seconds, random, train = (position[name] for name in POSITION_HOLDS)
+        train = position["train_sha256"]
+        trainer.resume(position)
         _must_fit(trainer, state)
     except (RuntimeError, OSError, ValueError, KeyError, TypeError) as error:  # RecursionError is a RuntimeError
         raise _damaged(checkpoint, error) from None
-    if train != trainer.corpus.train_sha256:
+    if train != corpus.train_sha256:
         raise CheckpointError(f"the corpus changed since {run} began: its training tokens are others. Start a new run.")
     load_weights(trainer.model, checkpoint / WEIGHTS)
+    if averages := trainer.update.averages:
+        trained: Any = dict(tree_flatten(trainer.model.trainable_parameters()))
+        averages.update({path: trained[path] for path in averages})
+        load_weights(trainer.model, checkpoint / TRAINED)
     trainer.optimizer.state = tree_unflatten(list(state.items()))
-    mx.random.seed(random)  # a seed is the generator's key
-    trainer.step, trainer.samples, trainer.seconds = step, samples, seconds
-    mx.eval(trainer.optimizer.state)
+    mx.eval(trainer.optimizer.state, averages)

@@ -1,21 +1,26 @@
 """One update of the parameters."""
 
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+import hashlib
+import math
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
+import attrs
 import mlx.core as mx
 from mlx import nn
 from mlx import optimizers as optim
 from mlx.core import array
-from mlx.utils import tree_map, tree_map_with_path
+from mlx.utils import tree_flatten, tree_map, tree_map_with_path, tree_reduce, tree_unflatten
 
 from lmx_core import quantised
-from lmx_core.objective import auxiliary_loss, next_token_loss, settle
+from lmx_core.objective import auxiliary_loss, settle, take_reports
+from lmx_core.protocols import Objective
 from lmx_core.train.config import TrainConfig
+from lmx_core.train.ranks import Ranks, alone
+from lmx_core.train.sharding import Shards
 
-Batch = tuple[array, array]
 DTYPES = {"float32": mx.float32, "bfloat16": mx.bfloat16, "float16": mx.float16}
 
 
@@ -27,28 +32,52 @@ def compute_dtype(policy: str) -> mx.Dtype:
 
 
 @contextmanager
-def _random_state_kept() -> Generator[None, None, None]:
-    """A trace that fails leaves MLX's generator without a value, and every later draw with it: put it back."""
+def _drawing_from(seed: int) -> Generator[None, None, None]:
+    """Random numbers come from the seed within it, and go on as before after it.
+
+    Also where a trace fails, which leaves MLX's generator without a value.
+    """
     state: Any = mx.random.state
-    before = state[0]
+    high, low = state[0].tolist()
+    mx.random.seed(seed)
     try:
         yield
-    except BaseException:
-        high, low = before.tolist()
-        mx.random.seed(high << 32 | low)
-        raise
+    finally:
+        mx.random.seed(high << 32 | low)  # a seed is the generator's key
+
+
+def seed_of(seed: int, sample: int) -> int:
+    """What a micro-batch draws its random numbers from: by its first sample's number, so that no state is to be saved."""
+    return int.from_bytes(hashlib.blake2b(f"{seed} {sample}".encode(), digest_size=8).digest())
+
+
+@attrs.frozen(eq=False)
+class Micro:
+    """A batch that runs at once: a part of an update."""
+
+    arrays: Mapping[str, array]
+    seed: int
 
 
 class Step:
-    """Gradients of one or several batches, weighted by their tokens, then one clipped update of the optimizer.
+    """Gradients of one or several batches, weighted by what they count, then one clipped update of the optimizer.
 
-    N batches of one size give the update of one batch N times as large.
+    N batches, on one rank or on several, give the update of one batch N times as large. An update whose loss or gradient is
+    not finite is left out: parameters, optimizer and averages stay.
     """
 
-    def __init__(self, model: nn.Module, optimizer: optim.Optimizer, config: TrainConfig) -> None:
-        self.model, self.optimizer = model, optimizer
+    def __init__(
+        self,
+        model: nn.Module,
+        objective: Objective,
+        optimizer: optim.Optimizer,
+        config: TrainConfig,
+        ranks: Ranks | None = None,
+    ) -> None:
+        self.model, self.objective, self.optimizer = model, objective, optimizer
+        self.ranks = ranks or alone()
         self.dtype = compute_dtype(config.dtype)
-        self.max_grad_norm = config.max_grad_norm
+        self.max_grad_norm, self.ema_decay = config.max_grad_norm, config.ema_decay
         self.whole = {
             f"{path}.{name}" for path, module in model.named_modules() for name in getattr(module, "full_precision", ())
         }
@@ -56,54 +85,141 @@ class Step:
         self.thrifty = config.recompute_every > 0
         quantised.check_frozen(model)
         optimizer.init(model.trainable_parameters())
+        self.averages: dict[str, array] = {}
+        """The moving averages of what is trained, by path, with `ema_decay`."""
+        if self.ema_decay is not None:
+            self.averages |= {path: weight + 0 for path, weight in _flat(model.trainable_parameters())}
         self._gradients: Callable[..., Any] = self._gradients_of
-        self._update: Callable[..., array] = self._update_with
-        if config.compile:
-            random = [mx.random.state]
-            self._gradients = partial(mx.compile, inputs=[model.state, *random], outputs=random)(self._gradients_of)
-            state = [model.state, optimizer.state]
-            self._update = partial(mx.compile, inputs=state, outputs=state)(self._update_with)
+        self._norm: Callable[..., array] = _norm
+        self._update: Callable[..., None] = self._update_with
+        self._to_compile = config.compile
+        self.shards: Shards | None = None
 
-    def __call__(self, batches: Sequence[Batch], learning_rate: float) -> dict[str, array]:
-        """Metrics of the update: loss in nats a token, gradient norm, and the components' reports."""
+    def divide(self) -> None:
+        """Leave each rank its part of the weights, before the first call."""
+        self.shards = Shards(self.model, self.optimizer.state, self.averages, self.ranks)
+
+    def join(self) -> None:
+        """Give every rank all of the weights, after the last call."""
+        if self.shards:
+            self.shards.join()
+        self.shards = None
+
+    def joined(self) -> AbstractContextManager[None]:
+        """Within it every rank has all of the weights, and of the optimizer's state; for all ranks to enter at once."""
+        return self.shards.joined() if self.shards else nullcontext()
+
+    def _compile(self) -> None:
+        """At the first call: what a resumed run has put into the optimizer is captured then."""
+        random = [mx.random.state]
+        self._gradients = partial(mx.compile, inputs=[self.model.state, *random], outputs=random)(self._gradients_of)
+        self._norm = mx.compile(_norm)
+        state = [self.model.state, self.optimizer.state, self.averages]
+        self._update = partial(mx.compile, inputs=state, outputs=state)(self._update_with)
+        self._to_compile = False
+
+    def __call__(self, batches: Sequence[Micro], learning_rate: float) -> dict[str, float]:
+        """Metrics of the update: the loss, the gradient's norm, the objective's metrics, the components' reports.
+
+        Where one of the first two is not finite, nothing has changed.
+        """
+        if self._to_compile:
+            self._compile()
         self.optimizer.learning_rate = learning_rate
-        tokens = sum(targets.size for _, targets in batches)
+        loss, count, metrics, reports, gradients = self._of_all_ranks(self._summed(batches))
+        share = len(batches) * self.ranks.size
+        reports = {name: value / share for name, value in reports.items()}
+        scale = 1 / mx.maximum(count, 1)
+        norm = (self.shards.norm(gradients) if self.shards else self._norm(gradients)) * scale
+        measured = {"loss": loss * scale, "grad_norm": norm, **{name: value * scale for name, value in metrics.items()}}
+        measured |= {name: value for name, value in reports.items() if value.ndim == 0}
+        mx.eval(measured, reports)  # here a rank that is gone shows, before a parameter has changed
+        found: dict[str, Any] = {name: value.item() for name, value in measured.items()}
+        if math.isfinite(found["loss"]) and math.isfinite(found["grad_norm"]):
+            self._update(gradients, self._factor(norm, scale), reports)
+            mx.eval(self.model.state, self.optimizer.state, self.averages)
+        return found
+
+    def gradients(self, batch: Mapping[str, array]) -> Any:
+        """Of the mean loss of a batch, for who looks on: not compiled, nothing changes, in the precision of training."""
+        with _drawing_from(0):
+            _, count, _, _, gradients = self._gradients_of(batch)
+        return tree_map(lambda each: each / mx.maximum(count, 1), gradients)
+
+    def _summed(self, batches: Sequence[Micro]) -> Any:
         total: Any = None
-        for inputs, targets in batches:
-            with _random_state_kept():
-                found = self._gradients(inputs, targets)
-            total = found if total is None else tree_map(mx.add, total, found)
+        for batch in batches:
+            with _drawing_from(batch.seed):
+                found = self._gradients(dict(batch.arrays))
+            total = found if total is None else _added(total, found)
             if len(batches) > 1 or self.thrifty:
                 mx.eval(total)  # or the activations of every batch, and of recomputed blocks, are held at once
-        (nats, reports), gradients = total
-        reports = {key: value / len(batches) for key, value in reports.items()}
-        norm = self._update(gradients, mx.array(1 / tokens), reports)
-        mx.eval(self.model.state, self.optimizer.state, norm, nats)
-        scalars = {key: value for key, value in reports.items() if value.ndim == 0}
-        return {"loss": nats / tokens, "grad_norm": norm} | scalars
+        return total
 
-    def _gradients_of(self, inputs: array, targets: array) -> Any:
+    def _of_all_ranks(self, found: Any) -> Any:
+        return self.shards.sum(found) if self.shards else self.ranks.sum(found)
+
+    def _factor(self, norm: array, scale: array) -> array:
+        """From summed gradients to those that the optimizer is given: averaged, and shortened where they are too long."""
+        if self.max_grad_norm is None:
+            return scale
+        return scale * mx.minimum(self.max_grad_norm / (norm + 1e-6), 1.0)
+
+    def _gradients_of(self, batch: Mapping[str, array]) -> Any:
         everything = self.model.parameters()
 
         def loss(parameters: Any) -> Any:
             for weights in (everything, parameters):  # the frozen ones too
                 self.model.update(tree_map_with_path(self._rounded, weights))
-            nats, reports = next_token_loss(self.model, inputs, targets)
-            return nats + auxiliary_loss(reports) * targets.size, (nats, reports)
+            nats, count, metrics = self.objective(self.model, batch)
+            reports = take_reports(self.model)
+            count = mx.array(count, mx.float32)
+            return nats + auxiliary_loss(reports) * count, (nats, count, dict(metrics), reports)
 
-        (_, metrics), gradients = mx.value_and_grad(loss)(self.model.trainable_parameters())
+        (_, found), gradients = mx.value_and_grad(loss)(self.model.trainable_parameters())
         self.model.update(everything)
-        return metrics, gradients
+        return *found, gradients
 
     def _rounded(self, path: str, weight: array) -> array:
         """In the precision that is computed in, but for what stays whole: packed weights, and what says so of itself."""
         stays = path in self.whole or not mx.issubdtype(weight.dtype, mx.floating)
         return weight if stays else weight.astype(self.dtype)
 
-    def _update_with(self, gradients: Any, scale: array, reports: dict[str, array]) -> array:
-        gradients = tree_map(lambda gradient: gradient * scale, gradients)
-        limit = mx.inf if self.max_grad_norm is None else self.max_grad_norm
-        gradients, norm = optim.clip_grad_norm(gradients, limit)
+    def _update_with(self, gradients: Any, factor: array, reports: dict[str, array]) -> None:
+        gradients = tree_map(lambda gradient: gradient * factor, gradients)
         self.optimizer.update(self.model, gradients)
         settle(self.model, reports)
-        return norm
+        if self.ema_decay is not None:
+            for path, weight in _flat(self.model.trainable_parameters()):
+                self.averages[path] = self.ema_decay * self.averages[path] + (1 - self.ema_decay) * weight
+
+
+@contextmanager
+def averaged(model: nn.Module, averages: Mapping[str, array]) -> Generator[None, None, None]:
+    """The model with the averages of its weights, and then with its weights again."""
+    before = {path: weight for path, weight in _flat(model.trainable_parameters()) if path in averages}
+    model.update(tree_unflatten(list(averages.items())))
+    try:
+        yield
+    finally:
+        model.update(tree_unflatten(list(before.items())))
+
+
+def _added(a: Any, b: Any) -> Any:
+    """Two results of micro-batches as one; a report that only one of them has is taken as it is."""
+    loss, count, metrics, reports, gradients = (*a[:2], {**a[2]}, {**a[3]}, a[4])
+    for mine, theirs in ((metrics, b[2]), (reports, b[3])):
+        for name, value in theirs.items():
+            mine[name] = mine[name] + value if name in mine else value
+    return loss + b[0], count + b[1], metrics, reports, tree_map(mx.add, gradients, b[4])
+
+
+def _norm(gradients: Any) -> array:
+    """The length of all of them as one vector."""
+    squares: Any = tree_reduce(lambda total, each: total + mx.square(each).sum(), gradients, mx.array(0.0))
+    return mx.sqrt(squares)
+
+
+def _flat(tree: Any) -> list[tuple[str, array]]:
+    flat: Any = tree_flatten(tree)
+    return flat

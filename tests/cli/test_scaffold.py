@@ -115,7 +115,8 @@ def test_one_trains_and_one_runs(installed, lmx, tmp_path):
     (tmp_path / "a.toml").write_text(
         "[model]\nn_layers = 2\n[model.block]\nd_model = 32\nn_heads = 4\nd_ff = 64\nattention = 'try_attention'\n"
         "ffn = 'try_ffn'\nnorm = 'try_norm'\nposition = 'try_position'\nlayout = 'try_layout'\n"
-        "[data]\ndataset = 'try_dataset'\ntokenizer = 'try_tokenizer'\n"
+        "[data]\ndataset = 'try_dataset'\ntokenizer = 'try_tokenizer'\nsource = 'try_source'\n"
+        "curriculum = 'try_curriculum'\n"
         "[train]\nmax_steps = 3\nseq_len = 16\nfinal_eval_bytes = 300\nsample_tokens = 3\noptimizer = 'try_optimizer'\n"
         "schedule = 'try_schedule'\n"
     )

@@ -10,6 +10,8 @@ import pytest
 from lmx_core import BlockConfig, ConfigurableBlock, LanguageModel, ModelConfig, spec
 from lmx_core.construct import build
 from lmx_core.data import datasets
+from lmx_core.data.corpus import DataConfig
+from lmx_core.data.prepare import prepare
 from lmx_core.errors import ConfigError
 from lmx_core.plugins import CORE
 from lmx_core.registry import kinds, registry
@@ -56,20 +58,39 @@ def fitting(name):
     return {}
 
 
-WITH_FILES = {called("dataset", "shakespeare"), called("dataset", "text"), called("tokenizer", "tiktoken")}
+WITH_FILES = {called("dataset", name) for name in ("shakespeare", "text", "mixture", "tokens")}
+WITH_FILES |= {called("tokenizer", "tiktoken")}
 BY_ITSELF = {f"{kind}.{name}": {} for kind in kinds() for name in core(kind)}
 BY_ITSELF |= {f"attention.{name}": fitting(name) for name in core("attention")}
 LONGROPE = {"short_factor": [1.0] * 8, "long_factor": [1.0, 1.5, *range(2, 8)], "original_max_seq_len": 512}
 FACTOR = {called("scaling", name): {"factor": 4.0} for name in ("linear", "dynamic", "yarn")}
-NEEDED = {called("scaling", "longrope"): LONGROPE, **FACTOR}
+COURSE = {"steps": 50, "start": 4, "multiple": 2}
+JOINED = {"parts": [{"schedule": "constant", "share": 3}, {"schedule": "linear", "peak": 0.5, "warmup_steps": 2}]}
+NEEDED = {
+    called("scaling", "longrope"): LONGROPE,
+    **FACTOR,
+    called("curriculum", "length"): COURSE,
+    called("schedule", "joined"): JOINED,
+    called("curriculum", "difficulty"): {"steps": 50},
+}
 """Options without which a component cannot be built."""
 VARIANTS = [
     *((name, config, NEEDED.get(name, {})) for name, config in BY_ITSELF.items() if name not in WITH_FILES),
     *((f"attention.{name}", {**fitting(name), "bias": False}, {}) for name in core("attention")),
     (called("attention", "gqa"), {"n_kv_heads": 1, "d_model": 32, "head_dim": 16}, {}),
     *((f"{kind}.{name}", {"bias": False}, {}) for kind in ("ffn", "norm") for name in core(kind)),
-    *((f"schedule.{name}", {"max_steps": 7, "warmup_steps": 3}, {}) for name in core("schedule")),
+    *(
+        (f"schedule.{name}", {"max_steps": 7, "warmup_steps": 3}, NEEDED.get(f"schedule.{name}", {}))
+        for name in core("schedule")
+    ),
+    *((called("schedule", "wsd"), {}, {"shape": shape, "decay_fraction": 0.9}) for shape in ("linear", "cosine")),
+    (called("schedule", "cosine"), {}, {"warmup_from_zero": True, "final_fraction": 0.0}),
+    (called("schedule", "inverse_sqrt"), {}, {"timescale": 7}),
     (called("optimizer", "adamw"), {"weight_decay": 0.1, "learning_rate": 0.1}, {}),
+    (called("optimizer", "sgd"), {}, {"momentum": 0.0}),
+    (called("optimizer", "sgd"), {}, {"nesterov": True}),
+    (called("optimizer", "muon"), {}, {"scale": "original", "nesterov": False, "adamw_learning_rate": 0.01}),
+    (called("optimizer", "adafactor"), {}, {"eps": 1e-30, "clip": 2.0}),
     *(
         (called("attention", name), {}, options)
         for name, options in (
@@ -93,6 +114,15 @@ VARIANTS = [
             {"scaling": {"name": "dynamic", "factor": 4.0}},
         )
     ),
+    *(
+        (called("source", "packed"), {}, {"strategy": strategy, "boundaries": boundaries})
+        for strategy in ("bfd", "bfd_split", "wrapped")
+        for boundaries in (True, False)
+    ),
+    (called("source", "windows"), {}, {"shuffle": False}),
+    (called("source", "padded"), {"batch_size": 7}, {"bucketed": True, "multiple": 3}),
+    (called("curriculum", "length"), {}, {**COURSE, "stages": 3}),
+    (called("curriculum", "difficulty"), {}, {"steps": 50, "by": "length"}),
     (called("position", "alibi"), {}, {"scale": 0.25, "from_above": True}),
     (called("position", "learned"), {}, {"skip": 2}),
     (called("position", "t5"), {}, {"n_buckets": 8, "max_distance": 20}),
@@ -153,8 +183,12 @@ def test_components_that_read_files_keep_theirs(tmp_path, monkeypatch):
     options = {
         "dataset.shakespeare": {"path": str(tmp_path / "play.txt")},
         "dataset.text": {"paths": [str(tmp_path / "one.txt"), str(tmp_path / "two.txt")]},
+        "dataset.tokens": {"path": str(tmp_path / "tokens")},
         "tokenizer.tiktoken": {"path": str(tmp_path / "ranks.txt")},
     }
+    prepare(DataConfig(dataset=spec("text", **options["dataset.text"])), tmp_path / "tokens")
+    of_parts = [{"dataset": {"name": name, **options[f"dataset.{name}"]}} for name in ("shakespeare", "tokens")]
+    options["dataset.mixture"] = {"parts": of_parts}
     if importlib.util.find_spec("tiktoken") is None:  # an extra
         del options["tokenizer.tiktoken"]
     for name, given in options.items():

@@ -194,7 +194,13 @@ def writes_into_its_input(self, forward, x, mask, cache, position):
     return y
 
 
-@mixer_fault("a_boolean_mask_is_honoured", "a_boolean_mask_is_honoured_with_bias", says="differ by")
+@mixer_fault(
+    "a_boolean_mask_is_honoured",
+    "a_boolean_mask_is_honoured_with_bias",
+    "documents_of_a_row_are_apart",
+    "documents_of_a_row_are_apart_with_rotate",
+    says="differ by",
+)
 def ignores_a_boolean_mask(self, forward, x, mask, cache, position):
     return forward(mask="causal" if isinstance(mask, mx.array) else mask)
 
@@ -217,6 +223,31 @@ def reads_one_mask_for_all_rows(self, forward, x, mask, cache, position):
 @mixer_fault("a_boolean_mask_is_honoured", "a_boolean_mask_is_honoured_with_bias", says="differ by")
 def takes_no_mask_for_a_causal_one(self, forward, x, mask, cache, position):
     return forward(mask="causal" if mask is None and x.shape[1] > 1 else mask)
+
+
+@mixer_fault("documents_of_a_row_are_apart", "documents_of_a_row_are_apart_with_bias", says="differ by")
+def looks_back_beyond_a_document(self, forward, x, mask, cache, position):
+    return forward() + 0.1 * mx.pad(x, [(0, 0), (1, 0), (0, 0)])[:, :-1]
+
+
+@mixer_fault("documents_of_a_row_are_apart_with_rotate", says="eval")
+def asks_where_documents_stand(self, forward, x, mask, cache, position):
+    if cache is not None:
+        mx.array(cache.offset).tolist()
+    return forward()
+
+
+class Leaking(nn.Module):
+    """What is added to values has no effect, but for the gradient."""
+
+    def __call__(self, y):
+        before = mx.pad(y, [(0, 0), (1, 0), (0, 0)])[:, :-1]
+        return y + 0.1 * (before - mx.stop_gradient(before))
+
+
+@mixer_fault("documents_of_a_row_are_apart", says="differ by")
+def has_gradients_beyond_a_document(self, forward, x, mask, cache, position):
+    return Leaking()(forward())
 
 
 @mixer_fault("reports_are_scalars", says="differ by")

@@ -118,6 +118,16 @@ def takes_one_offset_for_all_rows(position):
     return Faulty
 
 
+@fault("position", "learned", "documents_begin_anew", "documents_of_a_row_are_apart_in_a_model", says="differ by")
+@fault("position", "sinusoidal", "documents_begin_anew", "documents_of_a_row_are_apart_in_a_model", says="differ by")
+def counts_from_the_beginning_of_a_row(position):
+    class Faulty(position):
+        def embed(self, x, offset=0):
+            return super().embed(x, offset if isinstance(offset, int) or offset.ndim < 2 else 0)
+
+    return Faulty
+
+
 @fault("position", "rope", "dtypes_are_kept", says="bfloat16 became")
 def turns_in_float32(position):
     class Faulty(position):

@@ -101,8 +101,8 @@ def fading(name, says, share):
 
     def apply(optimizer):
         class Faulty(optimizer):
-            def _faded(self, path, weight):
-                return weight * (1 - share(self, weight))
+            def _taken(self, path, weight):
+                return weight * share(self, weight)
 
         return Faulty
 
@@ -111,13 +111,39 @@ def fading(name, says, share):
 
 
 fading("never_decays", "takes 0 of a matrix, not 0.001", lambda self, weight: 0)
-fading("decays_everything", "moves what has one axis", lambda self, weight: self.learning_rate * self.weight_decay)
+fading("decays_everything", "moves what has one axis", lambda self, weight: self.learning_rate * self.decay)
 for wrong, share in {
-    "grows_weights": lambda self: -self.learning_rate * self.weight_decay,
-    "decays_whatever_the_rate": lambda self: 0.01 * self.weight_decay,
-    "decays_by_half": lambda self: 0.5 * self.learning_rate * self.weight_decay,
+    "grows_weights": lambda self: -self.learning_rate * self.decay,
+    "decays_whatever_the_rate": lambda self: 0.01 * self.decay,
+    "decays_by_half": lambda self: 0.5 * self.learning_rate * self.decay,
 }.items():
     fading(wrong, "of a matrix, not", lambda self, weight, share=share: share(self) if weight.ndim > 1 else 0)
+
+
+@fault("optimizer", "adamw", "decays_weights_alone", says="the class says decays = False")
+def decays_and_denies_it(optimizer):
+    class Faulty(optimizer):
+        decays = False
+
+    return Faulty
+
+
+@fault("optimizer", "adamw", "rates_by_width_begin_at_1", says="where nothing has grown")
+def is_slower_at_the_base_width(optimizer):
+    class Faulty(optimizer):
+        def mup_rate(self, path, weight, fan_in, fan_out):
+            return 0.5 / fan_in
+
+    return Faulty
+
+
+@fault("optimizer", "sgd", "rates_by_width_begin_at_1", says="mup_rate of weight gives")
+def has_rates_below_0(optimizer):
+    class Faulty(optimizer):
+        def mup_rate(self, path, weight, fan_in, fan_out):
+            return 2 - fan_out
+
+    return Faulty
 
 
 # Schedules --------------------------------------------------------------------------------------------------------------
@@ -170,7 +196,7 @@ def stays_low(self, rate, step, progress):
 
 @rate("warm_up_starts_low", says="the rate at step 0 is 0.02, learning_rate")
 def starts_at_the_peak(self, rate, step, progress):
-    return self.peak * self.remaining(progress)
+    return self.peak * self.remaining(step, progress)
 
 
 @rate("warm_up_starts_low", says="at step 9")

@@ -17,7 +17,16 @@ from lmx_core.testing.candidate import Candidate
 from lmx_core.testing.checks.commands import is_a_command
 from lmx_core.testing.checks.options import import_is_light, unknown_options_are_refused
 
-from . import cache_faults, mixer_faults, part_faults, run_faults, text_faults  # noqa: F401
+from . import (  # noqa: F401
+    cache_faults,
+    callback_faults,
+    data_faults,
+    mixer_faults,
+    objective_faults,
+    part_faults,
+    run_faults,
+    text_faults,
+)
 from .faults import FAULTS
 
 pytestmark = pytest.mark.once
@@ -36,9 +45,14 @@ def case(name, *component, **given):
     return found
 
 
+def given(kind, name):
+    """What the kit needs to build a component of core."""
+    return {"config": CONFIGS.get((kind, name)), "options": OPTIONS.get((kind, name))}
+
+
 @functools.cache
 def passes_without(kind, base, check):
-    case(check, kind, registry(kind).get(base), config=CONFIGS.get((kind, base))).run()
+    case(check, kind, registry(kind).get(base), **given(kind, base)).run()
 
 
 @pytest.mark.parametrize(("fault", "base"), PAIRS, ids=lambda each: str(each))
@@ -46,7 +60,7 @@ def test_the_check_meant_for_a_fault_catches_it(fault, base):
     component = registry(fault.kind).get(base)
     passes_without(fault.kind, base, fault.check)
     with pytest.raises(Exception, match=fault.message):
-        case(fault.check, fault.kind, fault.apply(component), config=CONFIGS.get((fault.kind, base))).run()
+        case(fault.check, fault.kind, fault.apply(component), **given(fault.kind, base)).run()
 
 
 def test_mixers_are_tried_with_enough_faults():
@@ -119,18 +133,18 @@ FROZEN = [tuple(line.split()) for line in (Path(__file__).parent / "promises.txt
 def names_of(kind):
     """The cases of core's components of a kind."""
     core = [ref.name for ref in registry(kind).refs() if ref.dist == CORE and (kind, ref.name) not in LEFT_OUT]
-    return {
-        each.name
-        for name in core
-        for each in cases(f"{kind}.{name}", config=CONFIGS.get((kind, name)), options=OPTIONS.get((kind, name)))
-    }
+    return {each.name for name in core for each in cases(f"{kind}.{name}", **given(kind, name))}
 
 
 OPTIONS = {
     ("scaling", "longrope"): {"short_factor": [1.0] * 8, "long_factor": [2.0] * 8},
     **{("scaling", name): {"factor": 4.0} for name in ("linear", "dynamic", "yarn")},
+    ("curriculum", "length"): {"steps": 50, "start": 4, "multiple": 2},
+    ("curriculum", "difficulty"): {"steps": 50},
+    ("schedule", "joined"): {"parts": [{"schedule": "constant"}, {"schedule": "linear"}]},
+    ("dataset", "mixture"): {"parts": [{"dataset": "python-stdlib"}]},
 }
-LEFT_OUT = {("tokenizer", "tiktoken"), ("dataset", "text")}  # one needs a network, the other paths
+LEFT_OUT = {("tokenizer", "tiktoken"), ("dataset", "text"), ("dataset", "tokens")}  # a network, paths, a directory
 
 
 def test_no_check_is_deleted():

@@ -179,7 +179,7 @@ def test_a_stated_vocabulary_must_be_large_enough(train):
     [
         ("model.factory=lama", ConfigError, "Did you mean 'llama'"),
         ("train.lerning_rate=1", ConfigError, "did you mean 'learning_rate'"),
-        ("train.optimizer=adamv", ConfigError, "no optimizer named 'adamv'. Did you mean 'adamw'"),
+        ("train.optimizer=adamww", ConfigError, "no optimizer named 'adamww'. Did you mean 'adamw'"),
         ("train.optimizer.beta3=1", ConfigError, "train.optimizer.beta3: unknown option; did you mean"),
         ("train.seed=x", ConfigError, r"train.seed: expected int, got 'x' \(str\)"),
         ("model.d_model=33", ConfigError, "d_model=33 is not a multiple of n_heads=4"),
@@ -204,7 +204,7 @@ def test_a_sequence_longer_than_the_table_is_refused(train, folder):
 
 
 def test_a_loss_that_is_no_number_ends_the_run(train):
-    with pytest.raises(LmxError, match=r"(loss|grad_norm) is (nan|inf) at step \d+. A lower train.learning_rate"):
+    with pytest.raises(LmxError, match=r"is (nan|inf) at step \d+, .* skipped for the like. A lower train.learning_"):
         train("train.learning_rate=1e30", "train.max_grad_norm=none", "train.warmup_steps=0")
 
 

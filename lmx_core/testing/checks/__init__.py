@@ -12,17 +12,21 @@ from collections.abc import Callable, Sequence
 from lmx_core.testing.candidate import Candidate
 from lmx_core.testing.checks import (
     caches,
+    callbacks,
     commands,
     datasets,
+    documents,
     factories,
     layouts,
     models,
     modules,
+    objectives,
     optimizers,
     options,
     positions,
     scalings,
     schedules,
+    sources,
     streams,
     sublayers,
     tokenizers,
@@ -61,10 +65,12 @@ STREAM: Checks = (
     streams.caches_share_nothing,
     streams.ragged_batches_equal_single_rows,
     streams.batches_join_and_leave,
+    documents.documents_of_a_row_are_apart,
 )
 MIXER: Checks = (*STREAM, streams.a_boolean_mask_is_honoured)
 POSITION: Checks = (
     positions.offsets_continue,
+    positions.documents_begin_anew,
     positions.dtypes_are_kept,
     positions.knows_its_limit,
     positions.turns_by_distance,
@@ -110,11 +116,21 @@ TOKENIZER: Others = (
     tokenizers.saved_tokenizers_are_the_same,
 )
 DATASET: Others = (datasets.documents_are_text, datasets.documents_come_again, datasets.splits_are_apart)
+OBJECTIVE: Others = (
+    objectives.sums_are_numbers,
+    objectives.parts_are_like_the_whole,
+    objectives.what_is_masked_has_no_part,
+    objectives.documents_are_by_themselves,
+    objectives.gradients_are_its_slopes,
+    objectives.compiled_losses_are_the_same,
+    objectives.the_model_is_left_alone,
+)
 OPTIMIZER: Others = (
     optimizers.lowers_a_loss,
     optimizers.every_parameter_moves,
     optimizers.honours_the_learning_rate,
     optimizers.decays_weights_alone,
+    optimizers.rates_by_width_begin_at_1,
     optimizers.saved_state_continues,
     optimizers.compiled_updates_are_the_same,
 )
@@ -124,6 +140,30 @@ SCHEDULE: Others = (
     schedules.warm_up_starts_low,
     schedules.progress_is_followed,
     schedules.rates_depend_on_the_moment_alone,
+)
+SOURCE: Others = (
+    sources.batches_have_their_shapes,
+    sources.targets_come_next,
+    sources.samples_depend_on_their_number_alone,
+    sources.epochs_read_a_row_once,
+    sources.what_is_not_learned_is_masked,
+    sources.nothing_to_learn_is_an_error,
+    sources.batches_may_be_written_to,
+)
+CURRICULUM: Others = (
+    sources.batches_have_their_shapes,
+    sources.targets_come_next,
+    sources.samples_depend_on_their_number_alone,
+    sources.batches_may_be_written_to,
+    sources.rows_are_the_sources,
+    sources.all_is_read_in_the_end,
+)
+CALLBACK: Others = (
+    callbacks.hooks_are_called,
+    callbacks.training_is_left_alone,
+    callbacks.metrics_are_plain,
+    callbacks.resumed_runs_go_on,
+    callbacks.failures_pass_through,
 )
 COMMAND: Others = (
     commands.is_a_command,

@@ -1,5 +1,6 @@
 """What holds for optimizers, on two parameters that are pulled to a target."""
 
+import math
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -87,9 +88,10 @@ def honours_the_learning_rate(optimizer: Candidate) -> None:
 
 def decays_weights_alone(optimizer: Candidate) -> None:
     """`weight_decay` takes its share, times the rate that is set, of a matrix at each update, and nothing of what has one
-    axis: norms and biases.
+    axis: norms and biases. One whose class says `decays = False` leaves matrices alone, too.
     """
     decay = 0.1
+    decays = getattr(optimizer.component, "decays", True)
     for rate in (0.01, 0.05):
         left: list[dict[str, array]] = []
         for each in (0.0, decay):
@@ -101,11 +103,26 @@ def decays_weights_alone(optimizer: Candidate) -> None:
             left.append(_flat(module))
         gone = {name: left[0][name] - left[1][name] for name in SHAPES}
         assert largest(gone["gain"]) <= 1e-6, "weight_decay moves what has one axis"
+        if not decays:
+            assert largest(gone["weight"]) <= 1e-6, "weight_decay moves a matrix, and the class says decays = False"
+            continue
         share = (gone["weight"] * before["weight"]).sum().item() / mx.square(before["weight"]).sum().item()
         far = largest(gone["weight"] - rate * decay * before["weight"])
         assert far <= 0.02 * rate * decay * largest(before["weight"]), (
             f"weight_decay={decay} at rate {rate} takes {share:.3g} of a matrix, not {rate * decay:.3g}"
         )
+
+
+def rates_by_width_begin_at_1(optimizer: Candidate) -> None:
+    """Where it has a `mup_rate`, that is a positive number, and 1 for what has not grown."""
+    module = _module()
+    made = _started(optimizer, module)
+    if not hasattr(made, "mup_rate"):
+        return
+    for name, weight in _flat(module).items():
+        grown = [made.mup_rate(name, weight, *growth) for growth in ((1.0, 1.0), (4.0, 4.0), (1.0, 4.0), (4.0, 1.0))]
+        assert all(0 < factor < math.inf for factor in grown), f"mup_rate of {name} gives {grown}"
+        assert abs(grown[0] - 1) <= 1e-6, f"mup_rate of {name} is {grown[0]:.4g} where nothing has grown"
 
 
 def saved_state_continues(optimizer: Candidate) -> None:

@@ -49,6 +49,25 @@ def offsets_continue(make: Maker) -> None:
             close(part[row], all_of_it[row, ..., start : start + 7, :], 1e-5)
 
 
+def documents_begin_anew(make: Maker) -> None:
+    """Where a row holds several documents, an offset (B, L) says where each token stands in its own: all are placed as they
+    are alone.
+    """
+    position: Any = randomise(make())
+    x, q, k = _inputs(config_of(make), 20)
+    offset = mx.array([[*range(8), *range(12)], [*range(20)]])
+    together = [position.embed(x, offset), *position.rotate(q, k, offset)]
+    bias = position.bias(offset, offset)
+    for row, start, end in ((0, 0, 8), (0, 8, 20), (1, 0, 20)):
+        inputs = [each[row : row + 1, ..., start:end, :] for each in (x, q, k)]
+        alone = [position.embed(inputs[0], 0), *position.rotate(*inputs[1:], 0)]
+        for part, each in zip(together, alone, strict=True):
+            close(part[row : row + 1, ..., start:end, :], each, 1e-5)
+        if bias is not None:
+            places = mx.arange(end - start)
+            close(bias[row, :, start:end, start:end], position.bias(places, places)[0], 1e-5)
+
+
 def dtypes_are_kept(make: Maker) -> None:
     """Embeddings, queries and keys in bfloat16 stay so, and keep their shapes; a bias is (1 or B, H, L, S)."""
     config = config_of(make)

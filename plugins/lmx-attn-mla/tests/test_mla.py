@@ -138,6 +138,24 @@ def test_it_follows_the_equations(options, position):
         close(our, their)
 
 
+@pytest.mark.parametrize("rank", [1, 32], ids=["absorbed", "expanded"])
+@pytest.mark.parametrize("position", ["halves", "yarn"])
+def test_documents_of_a_row_are_apart(position, rank):
+    """In either form each is what it is alone, beyond the parts in which queries go, too."""
+    options = {**OPTIONS, "kv_lora_rank": rank}
+    block = attrs.evolve(ROPE, attention=spec("mla", **options), position=POSITIONS[position])
+    model = randomise(LanguageModel(ModelConfig(block=block, vocab_size=50, n_layers=2))).eval()
+    assert model.layers[0].attention.absorbs(100, 100) == (rank == 1)
+    tokens = mx.random.randint(0, 50, (2, 100), key=mx.random.key(1))
+    rows = [[70, 1, 29], [35, 65]]
+    numbers = mx.array([[i for i, n in enumerate(row) for _ in range(n)] for row in rows])
+    y = model(tokens, segments=numbers)[0]
+    for i, row in enumerate(rows):
+        starts = [sum(row[:j]) for j in range(len(row))]
+        alone = [model(tokens[i : i + 1, start : start + n])[0] for start, n in zip(starts, row, strict=True)]
+        close(y[i : i + 1], mx.concatenate(alone, axis=1), 1e-5)
+
+
 SEEN = 12
 MASKS = {"causal": lambda new: "causal", "rows that begin later": lambda new: padded(new, SEEN - new, (0, 5))}
 

@@ -11,6 +11,7 @@ from mlx.utils import tree_flatten
 
 from lmx_core import BlockConfig, ConfigurableBlock, LanguageModel, ModelConfig, build, generate, load_model, spec
 from lmx_core.census import census
+from lmx_core.components.segments import Segments
 from lmx_core.errors import ConfigError
 from lmx_core.generation import generate_batch
 from lmx_core.protocols import Cache
@@ -154,6 +155,72 @@ def test_the_convolution_follows_the_sum(cut):
     close(convolution(x)[0], expected, 1e-5)
     first, tail = convolution(x[:, :cut])
     close(mx.concatenate([first, convolution(x[:, cut:], tail)[0]], axis=1), expected, 1e-5)
+
+
+@pytest.mark.parametrize("width", [2, 4])
+def test_the_convolution_looks_at_no_other_document(width):
+    """Zeros stand before the first token of each: values and gradients are those of each by itself."""
+    module, x = randomise(ShortConvolution(5, width)), normal(1, 12, 5)
+    places = mx.array([[0, 1, 2, 3, 4, 0, 0, 1, 0, 1, 2, 3]])
+
+    def together(x, weight):
+        module.weight = weight
+        return module(x, places=places)[0]
+
+    def alone(x, weight):
+        return mx.concatenate([reference.convolution(part, weight) for part in mx.split(x, [5, 6, 8], axis=1)], axis=1)
+
+    weight = module.weight
+    close(together(x, weight), alone(x, weight), 1e-6)
+    found, expected = (
+        mx.grad(lambda *inputs, of=of: (of(*inputs) * normal(1, 12, 5, seed=8)).sum(), argnums=(0, 1))(x, weight)
+        for of in (together, alone)
+    )
+    for ours, theirs in zip(found, expected, strict=True):
+        close(ours, theirs, 1e-5)
+
+
+DOCUMENTS = [[70, 1, 3, 26], [100], [25] * 4]
+
+
+def packed(name, **options):
+    """A model, tokens, and the number of the document of each."""
+    block = attrs.evolve(SMALL, attention=spec(name, **options))
+    model = randomise(LanguageModel(ModelConfig(block=block, vocab_size=50, n_layers=2))).eval()
+    tokens = mx.random.randint(0, 50, (3, 100), key=mx.random.key(1))
+    return model, tokens, mx.array([[i for i, n in enumerate(row) for _ in range(n)] for row in DOCUMENTS])
+
+
+@pytest.mark.parametrize("recompute_every", [0, 1])
+@mixers
+def test_documents_of_a_row_are_apart(name, recompute_every):
+    """Beyond a chunk, too, and in training: each comes out as alone."""
+    model, tokens, numbers = packed(name, **TRY[name][1])
+    model.train()
+    model.recompute_every = recompute_every
+    y = model(tokens, segments=numbers)[0]
+    for i, row in enumerate(DOCUMENTS):
+        starts = [sum(row[:j]) for j in range(len(row))]
+        alone = [model(tokens[i : i + 1, start : start + n])[0] for start, n in zip(starts, row, strict=True)]
+        close(y[i : i + 1], mx.concatenate(alone, axis=1))
+
+
+def test_the_kernel_of_mlx_is_not_used_for_rows_of_documents(monkeypatch):
+    """It leaves a millionth of a state where nothing is to be left."""
+    model, tokens, numbers = packed("gated_deltanet")
+    y = model(tokens, segments=numbers)[0]
+    monkeypatch.setattr(fused, "fits", lambda *arrays: True)
+    monkeypatch.setattr(fused, "gated_delta_rule", None)
+    close(model(tokens, segments=numbers)[0], y, 0.0)
+
+
+@mixers
+def test_a_mask_beside_that_of_the_documents_is_refused(name):
+    segments = Segments(mx.array([[0, 0, 1, 1, 1]]))
+    module, x = made(name), normal(1, 5, 64)
+    module(x, segments.mask, segments)
+    with pytest.raises(ConfigError, match="would ignore a mask of its own"):
+        module(x, mx.ones((5, 5), mx.bool_), segments)
 
 
 def test_a_layer_of_qwen3_5():

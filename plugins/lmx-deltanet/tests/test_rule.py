@@ -115,6 +115,24 @@ def test_bfloat16_is_summed_in_float32(rule, length):
         close(narrow, expected, 0.0)
 
 
+@pytest.mark.parametrize("size", [1, 16, 64])
+@rules
+def test_a_state_that_begins_anew(rule, size):
+    """A decay of -inf leaves nothing: wherever it stands in a chunk, values and gradients are the loop's, which are numbers,
+    and what follows is as alone.
+    """
+    q, k, v, decay, beta, state = inputs(rule, 130)
+    starts = mx.zeros((130, 1), mx.bool_)
+    starts[mx.array([0, 1, 16, 17, 63, 64, 100, 129])] = True
+    fading = mx.where(starts, -mx.inf, mx.zeros((1, 2, 130, 1)) if decay is None else decay)
+    arrays = q, k, v, fading, beta, state
+    agree(arrays, lambda *arrays: linear_attention(*arrays, size=size))
+    y, _ = linear_attention(*arrays, size=size)
+    for start, end in ((17, 63), (64, 100), (129, 130)):
+        part = [each if each is None else each[:, :, start:end] for each in (q, k, v, decay, beta)]
+        close(y[:, :, start:end], linear_attention(*part, mx.zeros_like(state))[0], 1e-5)
+
+
 @rules
 def test_zeros_before_the_first_token_change_nothing(rule):
     """Padding: from an empty state, tokens of which nothing is left but a decay and a beta leave it empty."""

@@ -3,13 +3,16 @@
 import datetime
 import json
 import re
+from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from lmx_core import LanguageModel, make_config, save_model
 from lmx_core.data.tokenizers import decode, load_tokenizer, save_tokenizer
 from lmx_core.errors import DataError
 from lmx_hf import HFTokenizer
+from lmx_hf.data.examples import Encoder
 
 from .small_tokenizers import gpt2, llama3, written
 
@@ -232,6 +235,77 @@ def test_what_the_assistant_says_is_known(tmp_path, template, messages, learned)
     for token, learns in zip(tokens, learn, strict=True):
         turns[-1].append(token) if learns else turns.append([])
     assert [decode(tokenizer, turn) for turn in turns if turn] == learned
+
+
+def test_a_template_that_marks_nothing_is_refused(tmp_path):
+    """It would train on no token."""
+    nothing = (
+        "{% for m in messages %}{% if m.role == 'tool' %}{% generation %}{% endgeneration %}{% endif %}{{ m.content }}"
+    )
+    tokenizer = HFTokenizer.read(folder_with(tmp_path / "model", nothing + "{% endfor %}"))
+    with pytest.raises(DataError, match="marks nothing that the assistant says .*Put it around"):
+        tokenizer.encode_chat(TALK)
+    assert not any(tokenizer.encode_chat(ASKED)[1])
+
+
+WORDS = [
+    *("<pad>", "<unk>", "<s>", "</s>", "[user]", "[assistant]", "[system]"),
+    *("hi", "there", "how", "are", "you", "fine", "thanks", "bye", "ok", "be", "brief"),
+]
+SPOKEN = (
+    "{{ bos_token }} {% for m in messages %}{% if m['role'] == 'assistant' %}[assistant] {% generation %}{{ m['content'] }} "
+    "{{ eos_token }}{% endgeneration %} {% else %}[{{ m['role'] }}] {{ m['content'] }} {% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}[assistant] {% endif %}"
+)
+SAID = {
+    "messages": [
+        {"role": "system", "content": "be brief"},
+        {"role": "user", "content": "hi there"},
+        {"role": "assistant", "content": "how are you"},
+        {"role": "user", "content": "fine thanks"},
+        {"role": "assistant", "content": "ok bye"},
+    ],
+    "input_ids": [2, 6, 16, 17, 4, 7, 8, 5, 9, 10, 11, 3, 4, 12, 13, 5, 15, 14, 3],
+    "assistant_masks": [0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 1],
+    "prompt_len_last_turn": 16,
+}
+"""A conversation as transformers tokenizes and masks it."""
+
+
+def of_words(words, template):
+    made = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    made.add_special_tokens(words[:7])
+    settings = {"roles": {"bos_token": "<s>", "eos_token": "</s>"}, "templates": {"default": template}}
+    return HFTokenizer.from_dict({"tokenizer": json.loads(made.to_str()), "lossy": True, "settings": settings})
+
+
+def said_as(tokenizer, expected):
+    """The masks of all turns, and those of the last one as a completion."""
+    tokens, learn = tokenizer.encode_chat(expected["messages"])
+    assert tokens == expected["input_ids"]
+    assert [int(each) for each in learn] == expected["assistant_masks"]
+    *asked, answer = expected["messages"]
+    (example,) = Encoder(tokenizer, [], [])("prompt", [{"prompt": asked, "completion": [answer]}])
+    length = expected["prompt_len_last_turn"]
+    assert example.tokens.tolist() == tokens
+    assert example.learn.tolist() == [i >= length for i in range(len(tokens))]
+
+
+def test_masks_are_those_of_transformers():
+    said_as(of_words(WORDS, SPOKEN), SAID)
+
+
+def test_masks_are_those_of_the_vectors():
+    file = Path(__file__).parents[4] / "shared" / "vectors" / "chat_masks.json"
+    if not file.exists():
+        pytest.skip("no ../shared/vectors beside the checkout")
+    vector = json.loads(file.read_text())
+    tokenizer = of_words(vector["vocab"], vector["chat_template"])
+    said_as(tokenizer, vector)
+    assert vector["completion_only_mask"] == [
+        int(i >= vector["prompt_len_last_turn"]) for i in range(len(vector["input_ids"]))
+    ]
 
 
 def test_a_template_that_forgets_cannot_tell(tmp_path):

@@ -10,6 +10,9 @@ import pytest
 
 from lmx_core.config import spec
 from lmx_core.construct import build
+from lmx_core.data.corpus import DataConfig, HeldOut, read_corpus
+from lmx_core.data.documents import Documents
+from lmx_core.data.prepare import prepare
 from lmx_core.data.tokenizers import ByteTokenizer, decode
 from lmx_core.errors import ConfigError, DataError, LmxError
 from lmx_core.testing import conformance
@@ -485,6 +488,55 @@ def test_a_missing_library_is_named(corpus, monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(LmxError, match="datasets is needed and cannot be imported .*pip install datasets"):
         [*dataset(**corpus[0]).documents("train")]
+
+
+def core(path, lines, tokenizer, **options):
+    """What `lmx train` reads of rows."""
+    chosen = spec("hf", path="json", data_files=[jsonl(path, lines)], **options)
+    return read_corpus(DataConfig(dataset=chosen), 300, 100, tokenizer)
+
+
+def test_lmx_learns_answers_alone(tmp_path, tokenizer):
+    """Prompts and messages reach the corpus with their masks, on both sides; texts as text."""
+    talk = [{"messages": [{**USER, "content": f"to be {i}?"}, ANSWER]} for i in range(60)]
+    asked = [{"prompt": f"to be {i}?", "completion": " or not"} for i in range(60)]
+    for lines, answer in ((talk, "or not<|im_end|>"), (asked, " or not<|end|>")):
+        corpus = core(tmp_path / "a.jsonl", lines, tokenizer, validation_fraction=0.3)
+        for documents in (corpus.train, corpus.validation):
+            assert isinstance(documents, Documents)
+            assert {decode(tokenizer, each.tokens[each.learn].tolist()) for each in documents} == {answer}
+        assert len(corpus.train) + len(corpus.validation) <= 60
+        assert len(corpus.train) >= 30
+        assert 1 <= len(corpus.glimpse) < len(corpus.validation)
+        assert corpus.fingerprint()["validation_tokens"] == len(corpus.validation.tokens)
+    texts_of = [{"text": f"to be {i}"} for i in range(60)]
+    corpus = core(tmp_path / "b.jsonl", texts_of, tokenizer, validation_fraction=0.3)
+    assert corpus.train.learn is None
+    assert isinstance(corpus.validation, HeldOut)
+
+
+def test_what_has_no_answers_is_no_corpus(tmp_path, tokenizer):
+    with pytest.raises(DataError, match="nothing in the .* documents of the .* split of dataset .* is learned"):
+        core(tmp_path / "a.jsonl", [{"messages": [{**USER, "content": str(i)}]} for i in range(40)], tokenizer)
+    pairs = [{"prompt": f"a{i}", "chosen": "b", "rejected": "c"} for i in range(40)]
+    with pytest.raises(DataError, match='rows of format "preference", .*need a preference trainer'):
+        core(tmp_path / "b.jsonl", pairs, tokenizer)
+
+
+def test_answers_are_prepared(tmp_path, tokenizer):
+    """Tokens on disk have the masks, and are the same corpus."""
+    lines = [{"prompt": f"to be {i}?", "completion": " or not"} for i in range(60)]
+    expected = core(tmp_path / "a.jsonl", lines, tokenizer, validation_fraction=0.3)
+    tokenizer.write(tmp_path / "model")
+    chosen = spec("hf", path="json", data_files=[str(tmp_path / "a.jsonl")], validation_fraction=0.3)
+    config = DataConfig(dataset=chosen, tokenizer=spec("hf", path=str(tmp_path / "model")))
+    prepare(config, tmp_path / "out", tokenizer=tokenizer)
+    found = read_corpus(
+        DataConfig(dataset=spec("tokens", path=str(tmp_path / "out")), tokenizer=config.tokenizer), 300, 100
+    )
+    assert found.fingerprint() == expected.fingerprint()
+    assert (found.train.learn == expected.train.learn).all()
+    assert (found.train.ends == expected.train.ends).all()
 
 
 def test_lmx_trains_on_it(tmp_path, monkeypatch):

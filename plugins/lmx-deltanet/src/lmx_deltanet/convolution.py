@@ -6,7 +6,7 @@ import mlx.core as mx
 from mlx import nn
 from mlx.core import array
 
-from lmx_core.shapes import Float
+from lmx_core.shapes import Float, Int
 
 
 class ShortConvolution(nn.Module):
@@ -18,13 +18,21 @@ class ShortConvolution(nn.Module):
         self.weight = mx.random.uniform(-bound, bound, (channels, width))
 
     def __call__(
-        self, x: Float[array, "B L C"], tail: Float[array, "B W C"] | None = None
+        self,
+        x: Float[array, "B L C"],
+        tail: Float[array, "B W C"] | None = None,
+        places: Int[array, "B L"] | None = None,
     ) -> tuple[Float[array, "B L C"], Float[array, "B W C"]]:
-        """The sums, and the last W - 1 tokens, which the next call takes as its `tail`."""
+        """The sums, and the last W - 1 tokens, which the next call takes as its `tail`.
+
+        `places` says where each token stands in its document, for rows that hold several: zeros before each one's first.
+        """
         (batch, length, channels), width = x.shape, self.weight.shape[1]
         if tail is None:
             tail = mx.zeros((batch, width - 1, channels), x.dtype)
         window = mx.concatenate([tail, x], axis=1)
+        if places is not None:
+            return within(window, self.weight, places), window[:, length:]
         return convolved(window, self.weight), window[:, length:]
 
 
@@ -33,6 +41,15 @@ def taps(x: Float[array, "B S C"], weight: Float[array, "C W"]) -> Float[array, 
     width = weight.shape[1]
     length = x.shape[1] - width + 1
     terms = [weight[:, i] * x[:, i : i + length] for i in range(width)]
+    return sum(terms[1:], start=terms[0])
+
+
+def within(x: Float[array, "B S C"], weight: Float[array, "C W"], places: Int[array, "B L"]) -> Float[array, "B L C"]:
+    """`taps`, without what stands before a token's document."""
+    width, length = weight.shape[1], places.shape[1]
+    terms = [
+        weight[:, i] * mx.where((places >= width - 1 - i)[..., None], x[:, i : i + length], 0) for i in range(width)
+    ]
     return sum(terms[1:], start=terms[0])
 
 

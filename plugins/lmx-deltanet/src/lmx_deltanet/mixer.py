@@ -9,9 +9,10 @@ from mlx.core import array
 
 from lmx_core.components.attention import join_heads, split_heads
 from lmx_core.components.masks import Mask
+from lmx_core.components.segments import Segments
 from lmx_core.config import BlockConfig
 from lmx_core.errors import ConfigError
-from lmx_core.shapes import Float
+from lmx_core.shapes import Bool, Float
 from lmx_deltanet import fused
 from lmx_deltanet.cache import RecurrentCache
 from lmx_deltanet.convolution import ShortConvolution
@@ -37,12 +38,13 @@ class LinearAttention(nn.Module):
     The norm stands in place of the sum of weights (arXiv:2210.10340). A layer remembers one S of `key_head_dim *
     value_head_dim` numbers a value head, and `conv_size - 1` tokens before the convolution, however long the sequence:
     time grows with its length, memory does not. It needs no position. It knows no order but the causal one; an array as
-    mask is refused (`ConfigError`).
+    mask is refused (`ConfigError`). Where a row holds several documents, S is 0 again at the first token of each.
     """
 
     Options: type[LinearAttentionOptions] = LinearAttentionOptions
     takes = frozenset[str]()
     full_precision = frozenset({"A_log", "dt_bias"})
+    segments = True
     sensitive = True  # a norm makes something of an answer that is nearly nothing
     work = 4
     """FLOPs of a token for each number of the state: it is written to, and asked."""
@@ -68,26 +70,35 @@ class LinearAttention(nn.Module):
     def __call__(
         self, x: Float[array, "B L D"], mask: Mask = None, cache: Any = None
     ) -> tuple[Float[array, "B L D"], Any]:
-        if isinstance(mask, array) and getattr(cache, "padding", None) is None:  # which it says no more than
+        documents, memory = (cache, None) if isinstance(cache, Segments) else (None, cache)
+        known = getattr(memory, "padding", None) is not None if documents is None else mask is documents.mask
+        if isinstance(mask, array) and not known:  # one that says no more than the cache
             raise ConfigError(
                 f"a {type(self).__name__} knows no order but the causal one, and would ignore a mask of its own"
             )
         qkv = self.qkv_proj(x)
-        if cache is not None and (tokens := cache.tokens(x.shape[1])) is not None:
+        if memory is not None and (tokens := memory.tokens(x.shape[1])) is not None:
             qkv = mx.where(tokens[..., None], qkv, 0)  # zeros before the first token write nothing, and find nothing
-        *tail, state = cache.arrays if cache is not None and cache.arrays else (self.empty(len(x)),)
+        *tail, state = memory.arrays if memory is not None and memory.arrays else (self.empty(len(x)),)
         if "convolution" in self:
-            qkv, *tail = self.convolution(qkv, *tail)
+            qkv, *tail = self.convolution(qkv, *tail, places=None if documents is None else documents.offset)
             qkv = nn.silu(qkv)
         q, k, v = self.heads(qkv)
         decay, beta = self.decay(x), self.beta(x)
-        if not self.training and decay is not None and beta is not None and fused.fits(q, v, decay):
+        if documents is not None:
+            y, state = linear_attention(q, k, v, self.anew(decay, documents.starts), beta, state)
+        elif not self.training and decay is not None and beta is not None and fused.fits(q, v, decay):
             y, state = fused.gated_delta_rule(q, k, v, decay, beta, state)
         else:
             y, state = linear_attention(q, k, v, decay, beta, state)
-        if cache is not None:
-            cache.update(x.shape[1], *tail, state)
+        if memory is not None:
+            memory.update(x.shape[1], *tail, state)
         return self.out_proj(join_heads(self.gated(self.normed(y).astype(x.dtype), x))), cache
+
+    def anew(self, decay: Float[array, "B H L C"] | None, starts: Bool[array, "B L"]) -> Float[array, "B H L C"]:
+        """A decay that leaves nothing where a document starts."""
+        kept = mx.zeros((1, self.value_heads, 1, 1)) if decay is None else decay
+        return mx.where(starts[:, None, :, None], -mx.inf, kept)
 
     def heads(
         self, qkv: Float[array, "B L C"]

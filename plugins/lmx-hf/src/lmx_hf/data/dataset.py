@@ -8,9 +8,10 @@ import attrs
 from attrs import validators
 
 from lmx_core.config import exact_types
+from lmx_core.data.documents import Example
 from lmx_core.errors import ConfigError, DataError, did_you_mean
 from lmx_core.serialize import plain
-from lmx_hf.data.examples import Encoder, Example, Pair
+from lmx_hf.data.examples import Encoder, Pair
 from lmx_hf.data.opening import opened
 from lmx_hf.data.packing import PackedRows, Source, Stream
 from lmx_hf.data.rows import OPTIONAL, ROLES, Columns, Format, Row, Rows
@@ -72,8 +73,8 @@ class HFDatasetOptions:
 class HFDataset:
     """Rows of text, of prompts and completions, of messages or of preferences, in an order that the options alone decide.
 
-    `documents` is what `lmx train` reads. `packed`, `examples` and `pairs` give tokens, and may be left and taken up at
-    any place.
+    `lmx train` reads rows of text as `documents` and others as `encoded`: it learns completions, and what the assistant
+    says. `packed`, `examples` and `pairs` give tokens, and may be left and taken up at any place.
     """
 
     Options = HFDatasetOptions
@@ -86,6 +87,26 @@ class HFDataset:
         for _, columns, rows in self._rows(split).chunks({}):
             for row in rows:
                 yield self._text(columns, row) + self.options.separator
+
+    def encoded(self, tokenizer: Any, split: Split) -> Iterable[Example] | None:
+        """Rows of prompts and of messages as examples, of which the answers are learned; None where rows are text.
+
+        `DataError` for preferences, which are pairs.
+        """
+        kind = self._format
+        if kind == "preference":
+            raise DataError(
+                f'{self._rows("train").where} has rows of format "preference", which lmx train does not learn from: they '
+                "need a preference trainer, which reads them as pairs(tokenizer). Or choose columns that hold a text: "
+                'format = "text", columns = { text = "chosen" }.'
+            )
+        return None if kind == "text" else self.examples(tokenizer, split)
+
+    @functools.cached_property
+    def _format(self) -> Format:
+        """What the rows are: the first of them tell, unless the options do."""
+        wanted = self.options.format
+        return next(columns.format for _, columns, _ in self._rows("train").chunks({})) if wanted == "auto" else wanted
 
     def packed(
         self,
@@ -172,8 +193,8 @@ class HFDataset:
         parts = [row[role] for role in ROLES[columns.format]]
         if columns.format not in ("text", "prompt") or not all(isinstance(part, str) for part in parts):
             raise DataError(
-                f'rows of format "{columns.format}" become text by a chat template, which a tokenizer has: read them as '
-                "packed(tokenizer, seq_len), examples(tokenizer) or pairs(tokenizer). `lmx train` reads text, and prompts "
-                "with completions."
+                f'rows of format "{columns.format}" become text by a chat template, which a tokenizer has: train with such a '
+                'tokenizer (name = "hf"), or read them as packed(tokenizer, seq_len), examples(tokenizer) or '
+                "pairs(tokenizer)."
             )
         return "".join(parts)

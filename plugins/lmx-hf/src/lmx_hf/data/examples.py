@@ -9,19 +9,11 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from lmx_core.data.documents import Example
 from lmx_core.errors import DataError
 from lmx_hf.data.rows import Format, Row
 
-Ints, Bools = NDArray[np.int32], NDArray[np.bool_]
-
-
-@attrs.frozen(eq=False)
-class Example:
-    """One row as tokens."""
-
-    tokens: Ints
-    learn: Bools
-    """Where the loss counts: the completion, what the assistant says, or everything."""
+Ints = NDArray[np.int32]
 
 
 @attrs.frozen(eq=False)

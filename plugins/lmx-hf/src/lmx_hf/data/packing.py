@@ -8,8 +8,9 @@ from typing import Any, Generic, TypeVar
 import attrs
 import numpy as np
 
+from lmx_core.data.documents import Bools, Example, learned
 from lmx_core.errors import DataError
-from lmx_hf.data.examples import Bools, Encoder, Example, Ints
+from lmx_hf.data.examples import Encoder, Ints
 from lmx_hf.data.rows import Format, Position, Rows, is_count, is_position
 
 T = TypeVar("T")
@@ -174,8 +175,8 @@ class _Flat:
         lengths = np.array([len(each.tokens) for each in examples])
         starts = np.zeros(lengths.sum(), np.bool_)
         starts[(np.cumsum(lengths) - lengths)[lengths > 0]] = True
-        tokens, learn = (np.concatenate([getattr(each, name) for each in examples]) for name in ("tokens", "learn"))
-        return cls(tokens, learn, starts)
+        tokens = np.concatenate([each.tokens for each in examples]).astype(np.int32)
+        return cls(tokens, learned(examples), starts)
 
     @classmethod
     def joined(cls, parts: Sequence["_Flat"]) -> "_Flat":

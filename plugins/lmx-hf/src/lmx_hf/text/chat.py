@@ -70,10 +70,17 @@ def turns(template: str, messages: Messages, ends: Sequence[str], **variables: A
 
     A template with `{% generation %}` says so itself. Of another, the text up to a turn with the header that calls for it
     and the text up to its end are compared: what comes between is the assistant's, with one of the tokens `ends` after it
-    and without the white space after that. `DataError` where the whole conversation does not begin with them.
+    and without the white space after that. `DataError` where the whole conversation does not begin with them, or a template
+    marks nothing although the assistant speaks.
     """
     if re.search(r"\{%[-+]?\s*generation\b", template):
-        return _rendered(template, messages, True, **variables)
+        text, spans = _rendered(template, messages, True, **variables)
+        if not spans and any(message["role"] == "assistant" for message in messages):
+            raise DataError(
+                "the chat template has {% generation %} and marks nothing that the assistant says in this conversation. "
+                "Put it around the assistant's turns."
+            )
+        return text, spans
     text, spans = rendered(template, messages, **variables), []
     for i, message in enumerate(messages):
         if message["role"] != "assistant":

@@ -1,0 +1,77 @@
+"""What a step makes smaller."""
+
+import mlx.core as mx
+import pytest
+from mlx import nn
+from mlx.utils import tree_flatten
+
+from lmx_core import LanguageModel, ModelConfig, spec
+from lmx_core.construct import build
+from lmx_core.errors import ConfigError
+from lmx_core.losses import logits_cross_entropy
+from lmx_core.testing import SMALL, randomise
+from lmx_core.testing.checks import close
+from lmx_core.train.config import TrainConfig
+
+BATCH = {name: mx.random.randint(0, 50, (3, 12), key=mx.random.key(i)) for i, name in enumerate(("inputs", "targets"))}
+MASK = mx.random.bernoulli(0.5, (3, 12), key=mx.random.key(2))
+
+
+def model():
+    return randomise(LanguageModel(ModelConfig(block=SMALL, vocab_size=50, n_layers=1)))
+
+
+def objective(**options):
+    config = TrainConfig(objective=spec("next_token", **options))
+    return build("objective", config.objective, config)
+
+
+def test_plainly_it_is_cross_entropy():
+    """Of every target, or of those that the mask lets through."""
+    net = model()
+    logits = net(BATCH["inputs"])[0]
+    for batch, weights, counted in ((BATCH, None, 36), ({**BATCH, "mask": MASK}, MASK, MASK.sum().item())):
+        loss, count, metrics = objective()(net, batch)
+        close(loss, nn.losses.cross_entropy(logits, BATCH["targets"], weights, reduction="sum"), 1e-5)
+        assert (count.item(), metrics) == (counted, {})
+
+
+@pytest.mark.parametrize("chunk", [None, 5])
+@pytest.mark.parametrize(
+    "chosen", [{"label_smoothing": 0.1}, {"z_loss": 1e-3}, {"label_smoothing": 0.1, "z_loss": 1e-3}]
+)
+def test_what_is_added_is_told(chosen, chunk):
+    """The metric `nats` is without it; gradients are with it."""
+    net = model()
+
+    def found(loss):
+        return nn.value_and_grad(net, loss)()
+
+    expected = found(lambda: logits_cross_entropy(net(BATCH["inputs"])[0], BATCH["targets"], MASK, **chosen).loss)
+    mine = found(lambda: objective(chunk=chunk, **chosen)(net, {**BATCH, "mask": MASK})[0])
+    close(mine[0], expected[0], 1e-5)
+    others = dict(tree_flatten(mine[1]))
+    for name, gradient in tree_flatten(expected[1]):
+        close(others[name], gradient, 1e-4)
+    loss, count, metrics = objective(chunk=chunk, **chosen)(net, {**BATCH, "mask": MASK})
+    plain, _, _ = objective()(net, {**BATCH, "mask": MASK})
+    assert metrics.keys() == {"nats", *({"z_loss"} & chosen.keys())}
+    assert metrics["nats"].item() == pytest.approx(plain.item(), rel=1e-5)
+    assert loss.item() != pytest.approx(plain.item(), rel=1e-4)
+    assert count.item() == MASK.sum().item()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"label_smoothing": 1.0}, "label_smoothing"),
+        ({"label_smoothing": -0.1}, "label_smoothing"),
+        ({"z_loss": -1.0}, "z_loss"),
+        ({"chunk": 0}, "chunk"),
+        ({"chunk": 2.5}, "chunk"),
+        ({"smoothing": 0.1}, "smoothing"),
+    ],
+)
+def test_options_out_of_range_are_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
+        objective(**options)

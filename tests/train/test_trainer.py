@@ -1,0 +1,299 @@
+"""The loop keeps its budgets, leaves broken updates out, averages, and goes on after a kill as if there had been none."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from mlx.utils import tree_flatten
+
+from lmx_core import LanguageModel, load_model, make_config
+from lmx_core.checkpoint import model_directory
+from lmx_core.construct import build
+from lmx_core.errors import ConfigError, LmxError
+from lmx_core.flops import training_flops
+from lmx_core.registry import registry
+from lmx_core.train.config import TrainConfig
+from lmx_core.train.run import checkpoints
+from lmx_core.train.step import Micro, Step
+from lmx_core.train.trainer import Callback
+
+
+def weights(run):
+    return mx.load(str(model_directory(run) / "model.safetensors"))
+
+
+def equal(a, b):
+    return a.keys() == b.keys() and all(mx.array_equal(a[name], b[name]).item() for name in a)
+
+
+def lines(run):
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+class Weights(Callback):
+    """The parameters after each step, as numpy."""
+
+    def __init__(self):
+        self.seen = []
+
+    def note(self, trainer):
+        self.seen.append({name: np.array(weight) for name, weight in tree_flatten(trainer.model.parameters())})
+
+    def on_train_begin(self, trainer):
+        self.note(trainer)
+
+    def on_step_end(self, trainer, metrics):
+        self.note(trainer)
+
+
+@pytest.fixture
+def sometimes():
+    """An objective whose loss is no number in the calls that are listed; compiled steps trace it once."""
+    usual = registry("objective").get(TrainConfig().objective.name)
+
+    @registry("objective").register("sometimes")
+    class Sometimes:
+        broken = ()
+        seen = 0
+
+        def __init__(self, config):
+            self.usual = build("objective", TrainConfig().objective, config)
+
+        def __call__(self, model, batch):
+            total, count, metrics = self.usual(model, batch)
+            Sometimes.seen += 1
+            return total * (mx.nan if Sometimes.seen in Sometimes.broken else 1.0), count, metrics
+
+    yield Sometimes
+    registry("objective").unregister("sometimes")
+    assert registry("objective").get(TrainConfig().objective.name) is usual
+
+
+def test_an_update_that_is_not_finite_is_left_out(train, sometimes):
+    """Nothing moves, the step counts, and it is told how many were skipped."""
+    sometimes.broken, looking = (3, 6), Weights()
+    job, summary = train(
+        "train.objective=sometimes",
+        "train.compile=false",
+        "train.max_steps=8",
+        "train.eval_interval=100",
+        watchers=[looking],
+    )
+    moved = [
+        any((after[name] != before[name]).any() for name in before)
+        for before, after in zip(looking.seen, looking.seen[1:], strict=False)
+    ]
+    assert moved == [True, True, False, True, True, False, True, True]
+    assert (summary["step"], summary["skipped"]) == (8, 2)
+    logged = [line for line in lines(job.path) if "grad_norm" in line]
+    assert [line["loss"] is None for line in logged] == [not each for each in moved]
+    assert logged[-1]["skipped"] == 2
+
+
+def test_too_many_broken_updates_in_a_row_end_the_run(train, sometimes, folder):
+    sometimes.broken = range(5, 100)
+    with pytest.raises(LmxError, match="loss is nan at step 7, and 2 steps before it were skipped for the like"):
+        train(
+            "train.objective=sometimes", "train.compile=false", "train.max_bad_steps=2", "train.checkpoint_interval=4"
+        )
+    assert [path.name for path in checkpoints(folder / "runs" / "tiny")] == ["step-00000004"]
+    sometimes.broken, sometimes.seen = (), 0
+    _, summary = train("train.max_bad_steps=0", resume=folder / "runs" / "tiny")
+    assert (summary["step"], summary["skipped"]) == (20, 0)
+
+
+@pytest.mark.parametrize("compiled", ["true", "false"])
+def test_averages_are_kept_evaluated_and_saved(train, compiled):
+    """e <- 0.8 e + 0.2 w after each step, from the first weights on; the run trains w."""
+    looking = Weights()
+    settings = (f"train.compile={compiled}", "train.ema_decay=0.8", "train.max_steps=6", "train.eval_interval=3")
+    job, summary = train(*settings, watchers=[looking])
+    plain, _ = train(f"train.compile={compiled}", "train.max_steps=6")
+    expected = looking.seen[0]
+    for after in looking.seen[1:]:
+        expected = {name: 0.8 * expected[name] + 0.2 * after[name] for name in expected}
+    saved = weights(job.path)
+    for name, value in expected.items():
+        assert np.abs(np.array(saved[name]) - value).max() < 1e-6, name
+    assert equal(mx.load(str(model_directory(job.path) / "weights.safetensors")), weights(plain.path))
+    model = load_model(job.path)
+    assert summary["val_loss"] == pytest.approx(job._evaluate(model, True)["val_loss"], abs=1e-6)
+    assert summary["val_loss"] != pytest.approx(job._evaluate(job.trainer.model, True)["val_loss"], abs=1e-4)
+
+
+def test_a_resumed_run_goes_on_with_its_averages(train):
+    settings = ("train.ema_decay=0.9", "train.checkpoint_interval=10")
+    straight, _ = train(*settings)
+
+    class StopAtTen(Callback):
+        def on_step_end(self, trainer, metrics):
+            if trainer.step == 10:
+                trainer.stop("for a test")
+
+    stopped, _ = train(*settings, watchers=[StopAtTen()])
+    resumed, _ = train(resume=stopped.path)
+    assert equal(weights(straight.path), weights(resumed.path))
+    with pytest.raises(ConfigError, match="train.ema_decay cannot change"):
+        train("train.ema_decay=0.5", resume=stopped.path)
+
+
+def test_frozen_parameters_stay(train):
+    job, _ = train('train.freeze=["embed.*", "layers.0.*"]', "train.max_steps=3")
+    last = weights(job.path)
+    mx.random.seed(0)
+    before = dict(tree_flatten(LanguageModel(job.config.model).parameters()))
+    same = {name for name in last if mx.array_equal(before[name], last[name]).item()}
+    assert same == {name for name in last if name.startswith(("embed.", "layers.0."))}
+
+
+@pytest.mark.says_names
+def test_patterns_that_match_nothing_are_told(train):
+    with pytest.raises(ConfigError, match="train.freeze.*'embd.*'"):
+        train('train.freeze=["embd.*"]')
+    with pytest.raises(ConfigError, match="groups"):
+        train('train.groups=[{match = "embd.*", rate = 0.5}]')
+
+
+def test_tokens_and_flops_are_budgets(train):
+    """Each ends the run after the step that spends it, with its last evaluation and its rate come down."""
+    job, summary = train("train.max_tokens=1000", "train.schedule.final_fraction=0.0")
+    assert (summary["step"], summary["tokens"], summary["ended"]) == (8, 1024, "budget")
+    rates = [line["learning_rate"] for line in lines(job.path) if "loss" in line]
+    assert rates[-1] < 0.1 * max(rates)
+    assert "val_bpb" in summary
+    flops = training_flops(LanguageModel(job.config.model), 32)
+    _, summary = train(f"train.max_flops={5.5 * flops * 128}")
+    assert summary["step"] == 6
+
+
+def test_flops_of_training_are_those_of_every_token():
+    """Forwards and twice backwards: of each matrix, and of what each token of a sequence looks at."""
+    config = make_config("llama", size="tiny", d_model=32, n_heads=4, n_kv_heads=4, n_layers=2, d_ff=48, vocab_size=100)
+    matrices = 2 * (4 * 32 * 32 + 3 * 32 * 48) + 32 * 100
+    looking = 2 * 4 * 32 * sum(range(1, 11)) / 10
+    assert training_flops(LanguageModel(config), 10) == pytest.approx(3 * (2 * matrices + looking))
+
+
+def test_patience_ends_a_run_that_does_not_get_better(train):
+    """After so many evaluations without a new lowest loss; the last evaluation is done, and a resumed run knows it."""
+    job, summary = train("train.learning_rate=0", "train.eval_interval=2", "train.patience=3")
+    assert (summary["step"], summary["ended"], summary["stopped"]) == (8, "patience", None)
+    assert [line["step"] for line in lines(job.path) if "val_bpb" in line] == [2, 4, 6, 8, 8]
+    with pytest.raises(ConfigError, match="3 evaluations without a new lowest loss. .* --set train.patience=6"):
+        train(resume=job.path)
+    assert train("train.patience=6", resume=job.path)[1]["step"] == 14
+
+
+def test_a_run_that_gets_better_is_not_ended(train):
+    _, summary = train("train.learning_rate=1e-2", "train.eval_interval=5", "train.patience=1")
+    assert (summary["step"], summary["ended"]) == (20, "budget")
+
+
+def test_evaluation_at_the_start(train):
+    job, _ = train("train.eval_at_start=true", "train.max_steps=3")
+    assert [line["step"] for line in lines(job.path) if "val_bpb" in line] == [0, 3]
+    other, _ = train("train.max_steps=3")
+    assert equal(weights(job.path), weights(other.path))
+
+
+def test_the_best_checkpoints_stay(train):
+    """A run whose rate is far too high from step 8 on keeps what it had before, and its latest."""
+
+    @registry("schedule").register("leap")
+    class Leap:
+        def __init__(self, config):
+            pass
+
+        def __call__(self, step, progress):
+            return 3e-3 if step < 8 else 0.5
+
+    try:
+        settings = ("train.schedule=leap", "train.eval_interval=2", "train.keep_best=2", "train.keep_checkpoints=1")
+        job, _ = train(*settings, "train.checkpoint_interval=5")
+    finally:
+        registry("schedule").unregister("leap")
+    losses = {line["step"]: line["val_loss"] for line in lines(job.path) if line.get("val_bytes") == 200}
+    best = sorted(sorted(losses, key=lambda step: losses[step])[:2])
+    assert max(best) <= 8
+    assert [int(path.name[-8:]) for path in checkpoints(job.path)] == [*best, 20]
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_ragged_batches_count_by_their_tokens(compiled):
+    """Micro-batches with 5, 36 and 1 targets make the update of one batch that has them all."""
+    x, y = (mx.random.randint(0, 50, (3, 36), key=mx.random.key(i)) for i in (1, 2))
+    mask = mx.arange(36)[None] < mx.array([5, 36, 1])[:, None]
+    found = []
+    for rows in ([[0, 1, 2]], [[0], [1], [2]]):
+        mx.random.seed(0)
+        net = LanguageModel(make_config("llama", size="tiny", d_model=32, n_heads=4, vocab_size=50))
+        config = TrainConfig(compile=compiled)
+        objective, optimizer = (
+            build("objective", config.objective, config),
+            build("optimizer", config.optimizer, config),
+        )
+        update = Step(net.train(), objective, optimizer, config)
+        micros = [
+            Micro({"inputs": x[i,], "targets": y[i,], "mask": mask[i,]}, seed=0)
+            for i in (mx.array(row) for row in rows)
+        ]
+        metrics = update(micros, 1e-2)
+        found.append((metrics, dict(tree_flatten(net.parameters()))))
+    assert found[0][0]["loss"] == pytest.approx(found[1][0]["loss"], rel=1e-6)
+    assert found[0][0]["grad_norm"] == pytest.approx(found[1][0]["grad_norm"], rel=1e-5)
+
+
+def test_a_run_that_is_killed_at_any_moment_goes_on_to_the_bit(train, folder):
+    """kill -9 amid steps of three micro-batches, amid epochs, and amid checkpoints."""
+    settings = ["train.grad_accumulation_steps=3", "train.checkpoint_interval=4", "train.max_steps=80"]
+    straight, _ = train(*settings)
+    assert straight.trainer.samples > 2 * len(straight.trainer.source)  # several epochs
+    run = folder / "killed"
+    script = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from lmx_core.train import main\n"
+        "run = Path('killed')\n"
+        f"settings = {settings!r}\n"
+        "done = run.exists() and any((run / 'checkpoints').glob('step-*'))\n"
+        "job = main.resumed(run, []) if done else main.started(Path('tiny.toml'), settings, run, run.exists())\n"
+        "job.run()\n"
+    )
+    killed = 0
+    for after in (9, 37, 70):
+        process = subprocess.Popen([sys.executable, "-P", "-c", script], cwd=folder, stderr=subprocess.PIPE)
+        while process.poll() is None and _newest(run) < after:
+            time.sleep(0.002)
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGKILL)
+            killed += 1
+        process.wait()
+        process.stderr.close()
+    assert killed == 3
+    resumed, _ = train(resume=run)
+    assert equal(weights(straight.path), weights(resumed.path))
+    compared = [
+        [(line["step"], line["loss"]) for line in lines(path) if "loss" in line] for path in (straight.path, run)
+    ]
+    assert compared[0] == compared[1]
+
+
+def _newest(run):
+    try:
+        return max((json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()), default=0)
+    except (OSError, ValueError):
+        return 0
+
+
+def test_training_leaves_the_random_numbers_of_others_alone(train):
+    mx.random.seed(5)
+    job, _ = train("train.max_steps=1")
+    before = mx.random.state[0].tolist()
+    job.trainer.update(job.trainer._micros(), 1e-3)
+    assert mx.random.state[0].tolist() == before
