@@ -86,7 +86,8 @@ def main(rounds):
             print(
                 f"{side:16} {middle['seconds']:7.2f} s ({ratios[0]:4.2f}x) {middle['cpu']:7.2f} s of CPU "
                 f"{middle['bytes'] / 2**20:7.0f} MiB ({ratios[1]:4.2f}x), process {middle['resident'] / 2**20:6.0f} MiB   "
-                f"loss {middle['loss']:.6f}"
+                f"loss {middle['loss']:.6f}",
+                flush=True,
             )
 
 

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from lmx_core.registry import ffn_registry as ffn_registry
     from lmx_core.registry import norm_registry as norm_registry
     from lmx_core.registry import position_registry as position_registry
+    from lmx_core.train.callback import Callback as Callback
+    from lmx_core.train.config import TrainConfig as TrainConfig
+    from lmx_core.train.trainer import Trainer as Trainer
 
 __version__ = "0.1.0"
 
@@ -61,6 +64,9 @@ _HOMES = {
     "model": ("LanguageModel",),
     "prompt_cache": ("load_cache", "save_cache"),
     "registry": ("attention_registry", "ffn_registry", "norm_registry", "position_registry"),
+    "train.callback": ("Callback",),
+    "train.config": ("TrainConfig",),
+    "train.trainer": ("Trainer",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = ["__version__", *_HOME]  # pyright: ignore[reportUnsupportedDunderAll]

@@ -93,7 +93,7 @@ BUILTIN = {
     "optimizer.adamw": "lmx_core.train.optimizers.adam:AdamW",
     "optimizer.adam": "lmx_core.train.optimizers.adam:Adam",
     "optimizer.sgd": "lmx_core.train.optimizers.sgd:SGD",
-    "optimizer.lion": "lmx_core.train.optimizers.sgd:Lion",
+    "optimizer.lion": "lmx_core.train.optimizers.lion:Lion",
     "optimizer.adafactor": "lmx_core.train.optimizers.adafactor:Adafactor",
     "optimizer.muon": "lmx_core.train.optimizers.muon:Muon",
     "schedule.constant": "lmx_core.train.schedules:Constant",

@@ -9,8 +9,8 @@ from mlx.utils import tree_flatten, tree_map, tree_unflatten
 
 CHUNK = 2**24
 """Logits that are held at once, unless told otherwise: 64 MiB in float32."""
-HEAD = ("project_out", "head", "embed", "head_bias")
-"""Of a model, what its `logits` reads; `embed` where there is no `head`."""
+BODY = frozenset({"layers", "positions", "norm", "embedding_norm", "project_in"})
+"""Of a model, what its `logits` does not read; nor `embed` where there is a `head`."""
 
 
 def flat(hidden: array, targets: array, mask: array | None) -> tuple[array, array, array | None]:
@@ -40,9 +40,10 @@ def logits_of(model: Any, x: array) -> array:
 
 
 def head_of(model: Any) -> dict[str, Any]:
-    """The trained parameters that `logits` reads."""
+    """The trained parameters that `logits` may read, those that a model of one's own has beside lmx's included."""
+    unread = BODY | {"embed"} if "head" in model else BODY
     found: dict[str, Any] = model.trainable_parameters()
-    return {name: found[name] for name in HEAD if name in found and (name != "embed" or "head" not in model)}
+    return {name: value for name, value in found.items() if name not in unread}
 
 
 def logits_with(model: Any, parameters: Any, x: array) -> array:

@@ -15,6 +15,12 @@ from lmx_core.registry import registry
 Kind = Literal["full", "sliding"]
 """Of a layer, by how far it looks back."""
 F = TypeVar("F", bound=Callable[..., ModelConfig])
+OF_ANY = {
+    "mup_base_width": inspect.Parameter(
+        "mup_base_width", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=int | None
+    )
+}
+"""Fields of a model that can be given with any architecture, whose own arguments they need not be."""
 
 
 def with_sizes(**sizes: Mapping[str, Any]) -> Callable[[F], F]:
@@ -104,13 +110,14 @@ def make_config(name: str, size: str | None = None, **numbers: Any) -> ModelConf
     if problems := argument_problems(name, size, numbers):
         raise ConfigError(report(f"the arguments of {name}", problems))
     try:
+        beside = {key: numbers.pop(key) for key in OF_ANY.keys() & numbers.keys() - arguments(factory)[0].keys()}
         config: Any = factory(**{**(factory.sizes[size] if size else {}), **numbers})
     except LmxError:
         raise
     except Exception as error:
         raise ComponentError(f"{_title(name)} failed: {told(error)}. Its author must mend it.") from error
     if isinstance(config, ModelConfig):
-        return config
+        return attrs.evolve(config, **beside)
     raise ComponentError(
         f"{_title(name)} returned a value of type {type(config).__name__}, not a ModelConfig. Its author must mend it."
     )
@@ -131,8 +138,8 @@ def argument_problems(name: str, size: str | None, numbers: Mapping[str, Any]) -
         )
     parameters, takes_any = arguments(factory)
     for key, value in numbers.items():
-        if key in parameters:
-            annotation = parameters[key].annotation
+        if key in parameters or key in OF_ANY:
+            annotation = {**OF_ANY, **parameters}[key].annotation
             problem = type_problem(value, annotation) if is_type(annotation) else None
         else:
             problem = None if takes_any else _unknown(key, name, parameters)
@@ -164,7 +171,7 @@ def is_type(annotation: Any) -> bool:
 
 def as_written(factory: Callable[..., Any], numbers: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments as the factory takes them, where a file has a component's name or table, or `"none"` for None."""
-    annotations = {key: each.annotation for key, each in arguments(factory)[0].items()}
+    annotations = {key: each.annotation for key, each in {**OF_ANY, **arguments(factory)[0]}.items()}
     return {key: _read(value, annotations.get(key)) for key, value in numbers.items()}
 
 

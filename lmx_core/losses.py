@@ -45,14 +45,13 @@ def cross_entropy(
 ) -> Sums:
     """What `logits_cross_entropy` computes of `model.logits(hidden)`, of `chunk` tokens at once.
 
-    The gradient is made on the way, so that every logit is computed once and only one chunk of them is held. Where `mask`
-    is False hidden states and targets, which may be any numbers there, have no part in it, and the gradient is exactly 0.
+    The gradient is made on the way, so that every logit is computed once and only one chunk of them is held; for the loss
+    alone `hidden_logps` is cheaper. Where `mask` is False hidden states and targets, which may be any numbers there, have
+    no part in it, and the gradient is exactly 0.
     """
     chosen = {"label_smoothing": label_smoothing, "z_loss": z_loss}
     x, t, m = flat(hidden, targets, mask)
     parts = parts_of(model, x, chunk)
-    if len(parts) == 1:
-        return logits_cross_entropy(logits_of(model, x), t, m, **chosen)
 
     def slopes(parameters: Any, x: array, part: slice) -> Any:
         logits = logits_with(model, parameters, x)

@@ -117,9 +117,9 @@ class LanguageModel(nn.Module):
                 raise ConfigError("a cache goes on with one document a row: give segments or a cache, not both")
             first = Segments.of(segments, x.shape[:2], self.longest())
             caches = self._for_documents(first)
-        for what in ("padding", "length"):
+        for what, sizes in (("padding", [x.shape[0]]), ("length", [x.shape[0], 1])):
             rows = getattr(first, what, None)
-            if rows is not None and len(rows) not in (x.shape[0], *([1] if what == "length" else [])):
+            if rows is not None and len(rows) not in sizes:
                 raise ConfigError(f"the cache has a {what} for {len(rows)} rows, but the batch has {x.shape[0]}")
         offset = 0 if first is None else first.offset
         for position in self.positions:

@@ -71,7 +71,7 @@ def initialise(model: Any) -> None:
     grown = growths(model)
     for path, module in model.named_modules():
         drawn = "weight" in module and "bias" in module and path.startswith("layers.")
-        if drawn and grown[f"{path}.weight"].fan_in > 1:
+        if drawn and grown[f"{path}.weight"].fan_in != 1:
             module.bias = module.bias * wider
 
 

@@ -14,7 +14,7 @@ import attrs
 from lmx_core.config import ComponentSpec, Field, as_spec, field_problem
 from lmx_core.describe import REQUIRED, default_of, describe, field_docs, resolved, rules, stated
 from lmx_core.exactly import NONE
-from lmx_core.factories import arguments, is_type
+from lmx_core.factories import OF_ANY, arguments, is_type
 from lmx_core.serialize import plain
 
 Schema = dict[str, Any]
@@ -55,6 +55,7 @@ def options_schema(title: str, component: Any) -> Schema:
 def _arguments(factory: Callable[..., Any]) -> Schema:
     """Its arguments and `size`. What has no default is given, or is among those that the size stands for."""
     parameters, takes_any = arguments(factory)
+    parameters = parameters | {name: each for name, each in OF_ANY.items() if name not in parameters}
     sizes: Mapping[str, Mapping[str, Any]] = getattr(factory, "sizes", {})
     size: Schema = {"enum": [*sizes, None], "description": "One of its sizes: a name for a set of its arguments."}
     properties = {name: _argument(each) for name, each in parameters.items()} | {"size": size}

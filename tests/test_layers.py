@@ -28,7 +28,7 @@ LAYERS = [
     ["mup", "quantised", "recompute"],
     ["model"],
     ["architectures", "census", "freeze", "sampling"],
-    ["checkpoint", "wiring", "prompt_cache"],
+    ["checkpoint", "flops", "wiring", "prompt_cache"],
     ["data", "generation", "picture"],
     ["opening"],
     ["evaluate"],

@@ -135,6 +135,24 @@ def test_a_frozen_head_gets_no_gradient():
     same(found, slopes(net, plain(net)))
 
 
+class Bent(LanguageModel):
+    """A model whose head has a part that lmx's has not."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.bend = mx.full((config.vocab_size,), 0.5)
+
+    def logits(self, hidden):
+        return super().logits(hidden) * self.bend
+
+
+def test_a_head_may_have_more_parts():
+    net = randomise(Bent(ModelConfig(block=SMALL, vocab_size=50, n_layers=1, tie_embeddings=False)))
+    expected = slopes(net, plain(net))
+    assert mx.abs(expected[1]["0.bend"]).max().item() > 0.1
+    same(slopes(net, chunked(net)), expected)
+
+
 def test_a_packed_head_passes_gradients_on():
     from lmx_core.quantised import quantise
 

@@ -10,7 +10,7 @@ from mlx import nn
 from mlx import optimizers as optim
 from mlx.utils import tree_flatten
 
-from lmx_core import LanguageModel, ModelConfig, generate, load_model, make_config, save_model
+from lmx_core import LanguageModel, ModelConfig, build, generate, load_model, make_config, save_model
 from lmx_core.checkpoint import load_weights
 from lmx_core.cli import lmx
 from lmx_core.data.tokenizers import ByteTokenizer, save_tokenizer, stream_text
@@ -21,7 +21,7 @@ from lmx_core.testing import SMALL, randomise
 from lmx_core.testing.checks import close
 from lmx_core.train.config import TrainConfig
 from lmx_core.train.start import begun
-from lmx_core.train.step import Step
+from lmx_core.train.step import Micro, Step
 
 TOKENS = mx.random.randint(0, 64, (2, 12), key=mx.random.key(3))
 BLOCK = attrs.evolve(SMALL, position="rope", bias=False, ffn="gated", d_ff=128, norm="rms_norm")
@@ -280,16 +280,17 @@ def test_packed_weights_are_not_trained():
     quantise(net, 8, rules={"head": False})
     assert "head.weight" in dict(tree_flatten(net.trainable_parameters()))
     optimizer, config = optim.SGD(0.1), TrainConfig(compile=False, dtype="float32")
-    batch = TOKENS[:, :-1], TOKENS[:, 1:]
-    step = Step(net, optimizer, config)
-    packed, losses = net.layers[0].ffn.up.weight, [step([batch], 0.1)["loss"].item() for _ in range(6)]
+    objective = build("objective", config.objective, config)
+    batch = Micro({"inputs": TOKENS[:, :-1], "targets": TOKENS[:, 1:]}, seed=0)
+    step = Step(net, objective, optimizer, config)
+    packed, losses = net.layers[0].ffn.up.weight, [step([batch], 0.1)["loss"] for _ in range(6)]
     assert losses[-1] < losses[0]
     assert mx.array_equal(packed, net.layers[0].ffn.up.weight)
     net.unfreeze()
     with pytest.raises(
         ConfigError, match=r"no gradient: embed, layers.0.attention.q_proj, \S+k_proj and 12 more\. Freeze them"
     ):
-        Step(net, optimizer, config)
+        Step(net, objective, optimizer, config)
 
 
 def test_no_run_starts_from_packed_weights(tmp_path):

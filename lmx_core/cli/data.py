@@ -91,12 +91,17 @@ def _report(folder: Path, meta: "Meta", as_json: bool) -> None:
         "path": folder,
         "dataset": _written(meta.dataset),
         "tokenizer": f"{_written(meta.tokenizer)}, {meta.vocab_size:,} tokens in its vocabulary",
-        "train": f"{meta.train['tokens']:,} tokens in {meta.train['documents']:,} documents",
-        "validation": f"{size} in {held['documents']:,} documents",
+        "train": f"{meta.train['tokens']:,} tokens in {_documents(meta.train)}",
+        "validation": f"{size} in {_documents(held)}",
         "sha256": meta.train["sha256"],
     }
     for name, value in rows.items():
         click.echo(f"{name:10} {value}")
+
+
+def _documents(about: Any) -> str:
+    count = about["documents"]
+    return f"{count:,} document{'s' * (count != 1)}"
 
 
 def _written(table: Any) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
+import numpy as np
 
 from lmx_core.config import ComponentSpec, exact_types, optional_slot, slot
 from lmx_core.construct import build, filled
@@ -70,6 +71,14 @@ class Corpus:
         listed = [f"{documents.sha256} {share!r}\n" for documents, share in self.parts]
         return hashlib.sha256("".join(listed).encode()).hexdigest()
 
+    @property
+    def identity(self) -> str:
+        """A digest of the tokens, the shares and where documents end: what a resumed run must find again."""
+        digest = hashlib.sha256(self.train_sha256.encode())
+        for documents, _ in self.parts:
+            digest.update(np.ascontiguousarray(documents.ends).data)
+        return digest.hexdigest()
+
     def fingerprint(self) -> dict[str, Any]:
         """What identifies it, for the summary of a run."""
         held = self.validation
@@ -110,7 +119,7 @@ def with_own_tokenizer(data: Mapping[str, Any]) -> Mapping[str, Any]:
         return data
     try:
         chosen = structure(data, DataConfig, "data", installed=True).dataset
-        own = [share.dataset.tokenizer_spec for share in _with_tokens(shares_of(build("dataset", chosen), chosen))]
+        own = [share.own() for share in _with_tokens(shares_of(build("dataset", chosen), chosen))]
     except LmxError:
         return data
     return {**data, "tokenizer": plain(own[0])} if own else data
@@ -125,23 +134,28 @@ def tokenizer_of(
     """
     with_tokens = _with_tokens(shares)
     if not with_tokens:
-        return given or _fitted(config.tokenizer, _texts(shares, validation_bytes))
-    first = with_tokens[0].dataset
+        return _fitted(config.tokenizer, _texts(shares, validation_bytes)) if given is None else given
+    first = with_tokens[0]
+    own, made_by = first.dataset.own_tokenizer, first.dataset.tokenizer_spec
+    named = f"dataset {first.path or config.dataset}"
     for share in with_tokens[1:]:
-        if not _same(share.dataset.own_tokenizer, first.own_tokenizer):
-            raise DataError(f"{share.path}: its tokens were made with another tokenizer than those of {first.path}")
-    stated = _same(given, first.own_tokenizer) if given else _alike(config.tokenizer, first.tokenizer_spec)
-    if not stated:
+        if not _same(share.dataset.own_tokenizer, own):
+            raise DataError(f"{share.path}: its tokens were made with another tokenizer than those of {named}")
+    problem = None
+    if given is not None and not _same(given, own):
+        problem = "the model that training starts from has another one"
+    elif given is None and not _alike(config.tokenizer, made_by):
+        problem = f"data.tokenizer has {config.tokenizer}"
+    if problem:
         raise DataError(
-            f"the tokens of {first.path} were made with tokenizer {first.tokenizer_spec}, and "
-            f"{'the model that training starts from' if given else 'data.tokenizer'} has "
-            f"{'another one' if given else config.tokenizer}. Leave data.tokenizer out, or prepare the text again."
+            f"the tokens of {named} were made with tokenizer {made_by}, and {problem}. Leave data.tokenizer out, or prepare "
+            "the text again."
         )
-    return first.own_tokenizer
+    return own
 
 
 def _with_tokens(shares: Sequence[Share]) -> list[Share]:
-    return [share for share in shares if getattr(share.dataset, "own_tokenizer", None) is not None]
+    return [share for share in shares if share.own() is not None]
 
 
 def _texts(shares: Sequence[Share], validation_bytes: int | None) -> Iterator[str]:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import attrs
 import numpy as np
 
+from lmx_core.config import ComponentSpec
 from lmx_core.data.documents import Documents, Example, joined, learned, token_dtype
 from lmx_core.data.tokenizers import as_bytes
 from lmx_core.errors import DataError
@@ -37,6 +38,11 @@ class Share:
             if not self.path:
                 raise
             raise DataError(f"{self.path}: {error}") from None
+
+    def own(self) -> ComponentSpec | None:
+        """What made its tokens, where it is tokens already."""
+        with self.told():
+            return getattr(self.dataset, "tokenizer_spec", None)
 
     def train(self, tokenizer: Tokenizer) -> Documents:
         """Its training documents. `DataError` where nothing of them is learned."""

@@ -21,7 +21,7 @@ from lmx_core.train.hosts import Place
 LOST = 75
 """Exit code of a rank that ended because another one did."""
 INTERRUPTED = 130
-POLITE, PATIENT = 3.0, 120.0
+POLITE, PATIENT = 3.0, 600.0
 """Seconds after a rank was lost until the others are asked to end, which they do by themselves unless they are still
 starting, and until they are killed."""
 KEPT = 200
@@ -44,13 +44,17 @@ class Rank:
         )
         self.lines: deque[str] = deque(maxlen=KEPT)
         self.killed = False
-        self.thread = threading.Thread(target=self._follow, args=[ended], daemon=True)
-        self.thread.start()
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+        threading.Thread(target=self._await, args=[ended], daemon=True).start()
 
-    def _follow(self, ended: "Queue[Rank]") -> None:
+    def _read(self) -> None:
         for line in self.process.stdout or ():
             self.lines.append(line.decode(errors="replace").rstrip())
+
+    def _await(self, ended: "Queue[Rank]") -> None:
         self.process.wait()
+        self.reader.join(timeout=1)  # what it has started may live on, and keep its output open
         ended.put(self)
 
     @property
@@ -139,7 +143,7 @@ def _verdict(order: Sequence[Rank], count: int) -> int:
         culprit = first  # what all ranks find wrong is seen once
     savers = [rank for rank in sorted(failed, key=_number) if rank.code == LOST]
     for rank in [culprit] if culprit.number else savers[:1]:
-        for line in rank.lines:
+        for line in list(rank.lines):
             if not line.startswith("[ring] "):  # of MLX, ten for each connection that is lost
                 click.echo(f"rank {rank.number}: {line}", err=True)
     if culprit.number or culprit.process.returncode < 0:

@@ -87,7 +87,7 @@ class Job:
 
     def _trained(self) -> dict[str, Any]:
         try:
-            check_same(self.trainer, self.corpus.train_sha256)
+            check_same(self.trainer, self.corpus.identity)
             return self.trainer.run() | self.corpus.fingerprint()
         except LostRankError as error:
             raise self.rescued(error) from None
@@ -117,7 +117,8 @@ def started(
     path = run_dir or Path("runs", file.stem)
     if ranks.first and (run_dir or force):
         _must_be_free(path, file, force)
-    corpus = corpus_of(config, beginning.tokenizer if beginning else None)
+    with ranks.first_goes_first():
+        corpus = corpus_of(config, beginning.tokenizer if beginning else None)
     model = _with_vocabulary(config, corpus, stated="vocab_size" in table["model"])
     job = Job(attrs.evolve(config, model=model), corpus, beginning.model if beginning else None, ranks)
     if ranks.first:
@@ -135,7 +136,9 @@ def resumed(path: Path, assignments: Sequence[str], ranks: Ranks | None = None) 
     if changed := [key for key in FIXED if _at(plain(before), key) != _at(plain(config), key)]:
         raise ConfigError(f"{' and '.join(changed)} cannot change when a run is resumed; start a new run")
     saved = load_tokenizer(runs.checkpoints(path)[-1] / TOKENIZER) if config.start is not None else None
-    job = Job(config, corpus_of(config, saved), ranks=ranks)
+    with ranks.first_goes_first():
+        corpus = corpus_of(config, saved)
+    job = Job(config, corpus, ranks=ranks)
     runs.restore(job.trainer, path, job.corpus)
     if problem := _spent(job.trainer):
         raise ConfigError(f"{path} is finished: {problem}")

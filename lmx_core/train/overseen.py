@@ -16,6 +16,9 @@ HANGS = 2.0
 """Seconds for which a rank waits for one that is lost, if the backend does not say by itself that it is: NCCL never does,
 a ring does to the neighbours of the lost rank."""
 
+SAVES = 300.0
+"""Seconds after which a rank that hangs ends, whether it could save the run or not."""
+
 
 class Overseen:
     """Reads what the launcher writes to standard input, in a thread of its own; nothing in a process that has none.
@@ -51,5 +54,8 @@ class Overseen:
         error = LostRankError(
             f"rank {self.ranks.rank} of {self.ranks.size} lost another rank, and waits for it in vain"
         )
+        last = threading.Timer(SAVES, os._exit, [LOST])  # the device may wait for the lost rank, too
+        last.daemon = True
+        last.start()
         click.echo(f"Error: {self.rescue(error) if self.rescue else error}", err=True)
         os._exit(LOST)

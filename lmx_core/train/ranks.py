@@ -126,6 +126,15 @@ class Ranks:
         self.max(0)
 
     @contextmanager
+    def first_goes_first(self) -> Generator[None, None, None]:
+        """The others do the same only after it, and find what it has downloaded or prepared."""
+        if not self.first:
+            self.barrier()
+        yield
+        if self.first:
+            self.barrier()
+
+    @contextmanager
     def answering(self) -> Generator[None, None, None]:
         """Within it arrays are evaluated that need the other ranks."""
         self._since = time.monotonic()

@@ -31,12 +31,13 @@ from lmx_core.files import atomically, write_text
 from lmx_core.freeze import check_installed, migrated, records
 from lmx_core.model import flat_parameters
 from lmx_core.serialize import plain, structure, to_toml
+from lmx_core.train.callback import LOGS, SAMPLES
 from lmx_core.train.config import RunConfig
 from lmx_core.train.history import CONFIG, LOCK, METRICS, SUMMARY, whole_lines
 from lmx_core.train.trainer import Callback, Trainer
 
 CURVE = "loss.png"
-FILES = {CONFIG, METRICS, SUMMARY, CURVE, CHECKPOINTS, LOCK}
+FILES = {CONFIG, METRICS, SUMMARY, CURVE, CHECKPOINTS, LOCK, SAMPLES, LOGS}
 """What a run writes; a directory with anything else in it is never replaced."""
 OPTIMIZER, TRAINED = "optimizer.safetensors", "weights.safetensors"
 """The optimizer's state; and the weights that are trained, where the checkpoint's model has their averages."""
@@ -89,7 +90,7 @@ class RunDirectory(Callback):
             save_tokenizer(self.config.data.tokenizer.name, self.corpus.tokenizer, temporary / TOKENIZER)
             mx.save_safetensors(str(temporary / OPTIMIZER), dict(tree_flatten(trainer.optimizer.state)))
             needed = [attrs.asdict(each) for each in records(self.config)]
-            position = {**trainer.position, "train_sha256": self.corpus.train_sha256, "val_loss": trainer.evaluated}
+            position = {**trainer.position, "corpus": self.corpus.identity, "val_loss": trainer.evaluated}
             write_text(
                 temporary / POSITION,
                 json.dumps({**position, "config": plain(self.config), "components": needed}, indent=2),
@@ -195,13 +196,16 @@ def restore(trainer: Trainer, run: Path, corpus: Corpus) -> None:
     try:
         position = json.loads((checkpoint / POSITION).read_text(encoding="utf-8"))
         state: Any = mx.load(str(checkpoint / OPTIMIZER))
-        train = position["train_sha256"]
+        identity = position["corpus"]
         trainer.resume(position)
         _must_fit(trainer, state)
     except (RuntimeError, OSError, ValueError, KeyError, TypeError) as error:  # RecursionError is a RuntimeError
         raise _damaged(checkpoint, error) from None
-    if train != corpus.train_sha256:
-        raise CheckpointError(f"the corpus changed since {run} began: its training tokens are others. Start a new run.")
+    if identity != corpus.identity:
+        raise CheckpointError(
+            f"the corpus changed since {run} began: its training tokens, or where documents end, are others. Start a new "
+            "run."
+        )
     load_weights(trainer.model, checkpoint / WEIGHTS)
     if averages := trainer.update.averages:
         trained: Any = dict(tree_flatten(trainer.model.trainable_parameters()))

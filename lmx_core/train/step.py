@@ -126,7 +126,7 @@ class Step:
         if self._to_compile:
             self._compile()
         self.optimizer.learning_rate = learning_rate
-        loss, count, metrics, reports, gradients = self._of_all_ranks(self._summed(batches))
+        loss, count, metrics, reports, gradients = self._of_all_ranks(batches)
         share = len(batches) * self.ranks.size
         reports = {name: value / share for name, value in reports.items()}
         scale = 1 / mx.maximum(count, 1)
@@ -156,8 +156,12 @@ class Step:
                 mx.eval(total)  # or the activations of every batch, and of recomputed blocks, are held at once
         return total
 
-    def _of_all_ranks(self, found: Any) -> Any:
-        return self.shards.sum(found) if self.shards else self.ranks.sum(found)
+    def _of_all_ranks(self, batches: Sequence[Micro]) -> Any:
+        if self.shards is None:
+            return self.ranks.sum(self._summed(batches))
+        with self.ranks.answering():  # each block asks the others for its weights
+            found = self._summed(batches)
+        return self.shards.sum(found)
 
     def _factor(self, norm: array, scale: array) -> array:
         """From summed gradients to those that the optimizer is given: averaged, and shortened where they are too long."""

@@ -96,7 +96,8 @@ def test_a_run_on_tokens_is_the_run_on_their_text(lmx, config, tmp_path):
     assert 'tokenizer = "chars"' in (tmp_path / "tokens" / "config.toml").read_text()
 
     lmx("train", "--resume", "tokens", "--set", "train.max_steps=4")
-    (tmp_path / "texts" / "0.txt").write_text("other text")
+    for file in (tmp_path / "texts").iterdir():
+        file.write_text(file.read_text()[::-1])
     (tmp_path / "out").rename(tmp_path / "before")
     lmx("data", "prepare", config, "--out", "out")
     refused = lmx("train", "--resume", "tokens", "--set", "train.max_steps=6", code=2)

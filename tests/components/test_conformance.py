@@ -9,8 +9,8 @@ import pytest
 
 from lmx_core import BlockConfig, ConfigurableBlock, LanguageModel, ModelConfig, spec
 from lmx_core.construct import build
-from lmx_core.data import datasets
 from lmx_core.data.corpus import DataConfig
+from lmx_core.data.datasets import shakespeare as datasets
 from lmx_core.data.prepare import prepare
 from lmx_core.errors import ConfigError
 from lmx_core.plugins import CORE
@@ -60,6 +60,8 @@ def fitting(name):
 
 WITH_FILES = {called("dataset", name) for name in ("shakespeare", "text", "mixture", "tokens")}
 WITH_FILES |= {called("tokenizer", "tiktoken")}
+EXTRAS = {called("callback", name) for name in ("tensorboard", "wandb", "mlflow", "trackio")}
+"""Held to their suite in tests/train/test_loggers.py, where they are installed."""
 BY_ITSELF = {f"{kind}.{name}": {} for kind in kinds() for name in core(kind)}
 BY_ITSELF |= {f"attention.{name}": fitting(name) for name in core("attention")}
 LONGROPE = {"short_factor": [1.0] * 8, "long_factor": [1.0, 1.5, *range(2, 8)], "original_max_seq_len": 512}
@@ -75,7 +77,7 @@ NEEDED = {
 }
 """Options without which a component cannot be built."""
 VARIANTS = [
-    *((name, config, NEEDED.get(name, {})) for name, config in BY_ITSELF.items() if name not in WITH_FILES),
+    *((name, config, NEEDED.get(name, {})) for name, config in BY_ITSELF.items() if name not in WITH_FILES | EXTRAS),
     *((f"attention.{name}", {**fitting(name), "bias": False}, {}) for name in core("attention")),
     (called("attention", "gqa"), {"n_kv_heads": 1, "d_model": 32, "head_dim": 16}, {}),
     *((f"{kind}.{name}", {"bias": False}, {}) for kind in ("ffn", "norm") for name in core(kind)),
@@ -201,7 +203,7 @@ def _byte(number):
 
 
 def test_every_component_of_core_is_held_to_its_suite():
-    assert {name for name, _, _ in VARIANTS} | WITH_FILES == set(BY_ITSELF)
+    assert {name for name, _, _ in VARIANTS} | WITH_FILES | EXTRAS == set(BY_ITSELF)
 
 
 @pytest.mark.parametrize("check", checks.MIXER, ids=named)

@@ -10,13 +10,21 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lmx_core.config import spec
 from lmx_core.construct import build
-from lmx_core.data import datasets
-from lmx_core.data.datasets import Published, PythonStdlib, Shakespeare, ShakespeareOptions, TextFiles, TextFilesOptions
+from lmx_core.data.datasets import (
+    Published,
+    PythonStdlib,
+    Shakespeare,
+    ShakespeareOptions,
+    TextFiles,
+    TextFilesOptions,
+    files,
+)
+from lmx_core.data.datasets import shakespeare as datasets
 from lmx_core.errors import ConfigError, DataError
 
 quick = settings(max_examples=60, deadline=None)
@@ -304,6 +312,63 @@ def test_wrong_options_are_refused(options, message):
         build("dataset", spec("text", **options))
 
     assert message in str(refused.value)
+
+
+END = "<|end|>"
+
+
+@given(
+    texts=st.lists(st.text("ab<|end>\u00e9", max_size=30), min_size=2, max_size=12),
+    fraction=st.floats(0.01, 0.99),
+    block=st.integers(1, 40),
+)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_separator_ends_documents(tmp_path, monkeypatch, texts, fraction, block):
+    """It stays with the document that it ends; of one file the last documents are held out, about the fraction of it."""
+    monkeypatch.setattr(files, "BLOCK", block)
+    text = END.join([*texts, "last"])
+    file = write(tmp_path, {"a.txt": text}) / "a.txt"
+    *ended, last = text.encode().split(END.encode())
+
+    train, held_out = both(text_files(file, separator=END, validation_fraction=fraction))
+
+    assert train + held_out == [*(each + END.encode() for each in ended), last]
+    assert train
+    assert held_out
+    before, size = sum(map(len, train)), len(text.encode())
+    asked = round(size * (1 - fraction))
+    assert before - len(train[-1]) < max(asked, 1) <= before or len(held_out) == 1
+
+
+def test_files_with_a_separator_are_held_out_whole(tmp_path):
+    """Each document by itself, and no document of two files."""
+    place = write(tmp_path, {f"{i}.txt": f"{i}a\n\n{i}b\n\n{i}c" for i in range(10)})
+    train, held_out = both(text_files(place, separator="\n\n"))
+    assert len(train) == 27
+    assert sorted(held_out) == [held_out[0], *(held_out[0][:1] + rest for rest in (b"b\n\n", b"c"))]
+
+
+def test_a_file_without_its_separator_is_explained(tmp_path):
+    file = write(tmp_path, {"a.txt": "one text" + END}) / "a.txt"
+    with pytest.raises(DataError, match="a.txt is one document: it has no .* before its end. Give a separator that it"):
+        text_files(file, separator=END).documents("train")
+    with pytest.raises(ConfigError, match="separator"):
+        text_files(file, separator="")
+
+
+def test_a_large_file_is_read_document_by_document(tmp_path):
+    """Its first document is there before the rest is read."""
+    import tracemalloc
+
+    file = tmp_path / "a.txt"
+    with file.open("w") as opened:
+        opened.writelines(f"{i}{END}" + "x" * 9000 for i in range(3000))
+    tracemalloc.start()
+    count = sum(1 for _ in text_files(file, separator=END).documents("train"))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert 2600 < count < 2800
+    assert peak < 8_000_000 < file.stat().st_size / 3
 
 
 # Tiny Shakespeare, played by a file of the tests

@@ -173,6 +173,10 @@ def test_they_mix(places):
     with pytest.raises(DataError, match=r"^parts\[1\].dataset: its tokens were made with another tokenizer than those"):
         read_corpus(DataConfig(dataset=spec("mixture", parts=parts), tokenizer="chars"), 400, 100)
 
+    parts[1] = {"dataset": tokens_at(places / "gone")}
+    with pytest.raises(DataError, match=r"^parts\[1\].dataset: cannot read .*gone/meta.json"):
+        read_corpus(DataConfig(dataset=spec("mixture", parts=parts), tokenizer="chars"), 400, 100)
+
 
 # Files that are not what was written
 

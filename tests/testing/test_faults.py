@@ -145,6 +145,7 @@ OPTIONS = {
     ("dataset", "mixture"): {"parts": [{"dataset": "python-stdlib"}]},
 }
 LEFT_OUT = {("tokenizer", "tiktoken"), ("dataset", "text"), ("dataset", "tokens")}  # a network, paths, a directory
+LEFT_OUT |= {("callback", name) for name in ("tensorboard", "wandb", "mlflow", "trackio")}  # extras
 
 
 def test_no_check_is_deleted():

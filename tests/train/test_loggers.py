@@ -2,6 +2,7 @@
 
 import json
 import sys
+import uuid
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -357,10 +358,12 @@ def test_mlflow_keeps_what_it_is_given(tmp_path):
 
 @theirs
 def test_trackio_keeps_what_it_is_given(tmp_path, monkeypatch):
+    """In a project of its own: trackio reads where it keeps them when it is imported, which may have been before."""
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
     trackio = pytest.importorskip("trackio")
-    first = trainer(tmp_path, spec("trackio", project="p"))
+    project = f"p-{uuid.uuid4().hex}"
+    first = trainer(tmp_path, spec("trackio", project=project))
     first.run()
-    resumed(first, 3, spec("trackio", project="p"), max_steps=8).run()
-    (name,) = [run.name for run in trackio.Api().runs("p")]
-    assert [row["step"] for row in trackio.SQLiteStorage.get_logs("p", name) if "loss" in row] == [*range(1, 9)]
+    resumed(first, 3, spec("trackio", project=project), max_steps=8).run()
+    (name,) = [run.name for run in trackio.Api().runs(project)]
+    assert [row["step"] for row in trackio.SQLiteStorage.get_logs(project, name) if "loss" in row] == [*range(1, 9)]

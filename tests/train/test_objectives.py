@@ -8,8 +8,8 @@ from mlx.utils import tree_flatten
 from lmx_core import LanguageModel, ModelConfig, spec
 from lmx_core.construct import build
 from lmx_core.errors import ConfigError
-from lmx_core.losses import logits_cross_entropy
-from lmx_core.testing import SMALL, randomise
+from lmx_core.losses import hidden_logps, logits_cross_entropy
+from lmx_core.testing import SMALL, cases, randomise
 from lmx_core.testing.checks import close
 from lmx_core.train.config import TrainConfig
 
@@ -75,3 +75,31 @@ def test_what_is_added_is_told(chosen, chunk):
 def test_options_out_of_range_are_refused(options, message):
     with pytest.raises(ConfigError, match=message):
         objective(**options)
+
+
+class Pairs:
+    """Makes one of two rows of tokens likelier than the other."""
+
+    def __init__(self, config):
+        pass
+
+    def example(self, rows):
+        keys = mx.random.split(mx.random.key(rows), 2)
+        return {
+            name: mx.random.randint(0, 50, (rows, 9), key=key) for name, key in zip(("good", "bad"), keys, strict=True)
+        }
+
+    def __call__(self, model, batch):
+        sums = [
+            hidden_logps(model, model.hidden(batch[name][:, :-1])[0], batch[name][:, 1:]).sum(-1)
+            for name in ("good", "bad")
+        ]
+        return mx.logaddexp(0, sums[1] - sums[0]).sum(), mx.array(len(sums[0])), {"margin": (sums[0] - sums[1]).sum()}
+
+
+def test_one_that_reads_no_text_says_what_it_reads():
+    """The kit tries it with its own example, the same for each check."""
+    suite = cases("objective", Pairs)
+    assert len(suite) > 6
+    for case in suite:
+        case.run()

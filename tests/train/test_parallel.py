@@ -15,9 +15,9 @@ import pytest
 
 from lmx_core.checkpoint import model_directory
 from lmx_core.cli.options import again
-from lmx_core.errors import ConfigError
-from lmx_core.train import hosts, main, together
-from lmx_core.train.ranks import Ranks
+from lmx_core.errors import CheckpointError, ConfigError
+from lmx_core.train import hosts, launch, main, together
+from lmx_core.train.ranks import LostRankError, Ranks
 from lmx_core.train.run import checkpoints
 
 LMX = [sys.executable, "-P", "-m", "lmx_core", "train"]
@@ -128,11 +128,11 @@ def alive(process):
     return bool(state) and not state.startswith("Z")
 
 
-def started(folder, count):
+def started(folder, *how):
     """A run without an end on several ranks, once it has made some steps, and the process ids of its ranks."""
     endless = ["train.max_steps=100000", "train.checkpoint_interval=100000", "train.eval_interval=100000"]
     process = subprocess.Popen(
-        [*LMX, "tiny.toml", "--nproc", str(count), "--run-dir", "run", *words(endless)],
+        [*LMX, "tiny.toml", *how, "--run-dir", "run", *words(endless)],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -152,7 +152,7 @@ def test_a_dead_rank_ends_all_with_a_checkpoint(folder, train, lost, count):
 
     Of three ranks one has no connection to the lost one, and would wait for ever.
     """
-    process, ranks = started(folder, count)
+    process, ranks = started(folder, "--nproc", str(count))
     os.kill(ranks[lost], signal.SIGKILL)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 128 + signal.SIGKILL
@@ -170,10 +170,47 @@ def test_a_dead_rank_ends_all_with_a_checkpoint(folder, train, lost, count):
     assert all(loss < 6 for loss in losses(job.path))
 
 
+HANGS = """
+import sys, time
+from lmx_core.cli import main
+from lmx_core.train import ranks
+asked = []
+
+def hanging(self, flag):
+    asked.append(flag)
+    with self.answering():
+        if len(asked) == 3:
+            print("hangs", flush=True)
+            time.sleep(1000)
+
+ranks.Ranks.any = hanging
+sys.argv = ["lmx", "train", "tiny.toml", "--run-dir", "run"]
+main()
+"""
+
+
+def test_a_rank_that_waits_for_a_lost_one_in_vain_saves_and_ends(folder):
+    """Where the backend does not notice, the launcher does, and says so on standard input."""
+    with subprocess.Popen(
+        [sys.executable, "-P", "-c", HANGS],
+        cwd=folder,
+        env=os.environ | {hosts.LAUNCHED: "--nproc 2"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout.readline() == "hangs\n"
+        _, err = process.communicate("lost 1\n", timeout=30)
+    assert process.returncode == launch.LOST
+    assert "waits for it in vain after step 3, which is saved in run/checkpoints/step-00000003. Go on with:" in err
+    assert len(checkpoints(folder / "run")) == 1
+
+
 @pytest.mark.parametrize("who", ["launcher", "rank"])
 def test_a_signal_ends_all_after_the_same_step(folder, who):
     """Ctrl-C of the command, or a polite kill of one rank: a checkpoint, and exit code 130."""
-    process, ranks = started(folder, 2)
+    process, ranks = started(folder, "--nproc", "2")
     os.kill(process.pid if who == "launcher" else ranks[1], signal.SIGINT if who == "launcher" else signal.SIGTERM)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130, err
@@ -183,7 +220,7 @@ def test_a_signal_ends_all_after_the_same_step(folder, who):
 
 
 def test_ranks_end_when_their_launcher_is_killed(folder):
-    process, ranks = started(folder, 2)
+    process, ranks = started(folder, "--nproc", "2")
     process.kill()
     process.communicate(timeout=30)
     assert len(checkpoints(folder / "run")) == 1
@@ -202,26 +239,24 @@ def test_a_mistake_is_told_once(folder):
     assert not (folder / "runs").exists()
 
 
-def test_machines_of_a_file_are_reached_by_ssh(folder):
-    """As mlx.launch reads it; here both are this machine, and ssh is a script that runs what it is given."""
-    (folder / "bin").mkdir()
+def test_machines_of_a_file_are_reached_by_ssh(folder, monkeypatch):
+    """As mlx.launch reads it, and Ctrl-C reaches them; here both are this machine, and ssh runs what it is given."""
     ssh = folder / "bin" / "ssh"
-    ssh.write_text('#!/bin/sh\nshift 3\necho "$1" >> "$HOSTS"\nshift\nexec env -u MLX_RANK sh -c "$*"\n')
+    ssh.parent.mkdir()
+    ssh.write_text(f"""#!/bin/sh\nshift 3\necho "$1" >> {folder}/seen\nshift\nexec sh -c "$*"\n""")
     ssh.chmod(ssh.stat().st_mode | stat.S_IXUSR)
-    listed = {
-        "backend": "ring",
-        "envs": ["MKL_NUM_THREADS=1"],
-        "hosts": [{"ssh": name, "ips": ["127.0.0.1"]} for name in "ab"],
-    }
-    (folder / "hosts.json").write_text(json.dumps(listed))
-    path = f"{folder / 'bin'}:{os.environ['PATH']}"
-    settings = words(["train.max_steps=3", "model.dropout=0.0"])
-    done = lmx(
-        folder, "tiny.toml", "--hostfile", "hosts.json", "--json", *settings, PATH=path, HOSTS=str(folder / "seen")
+    monkeypatch.setenv("PATH", str(ssh.parent), prepend=os.pathsep)
+    machines = [{"ssh": name, "ips": ["127.0.0.1"]} for name in ("a", "b")]
+    (folder / "hosts.json").write_text(
+        json.dumps({"backend": "ring", "envs": ["MKL_NUM_THREADS=1"], "hosts": machines})
     )
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["ranks"] == 2
+    process, _ = started(folder, "--hostfile", "hosts.json")
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130, err
+    assert "train --resume run --hostfile hosts.json" in out
     assert sorted((folder / "seen").read_text().split()) == ["a", "b"]
+    assert len(checkpoints(folder / "run")) == 1
 
 
 @pytest.mark.parametrize(
@@ -298,11 +333,28 @@ def test_ranks_that_begin_elsewhere_are_refused(folder):
     for assignments in ([], [], ["train.seed=1"]):
         job = main.started(folder / "tiny.toml", assignments, None, False)
         job.trainer.ranks = Recording()
-        together.check_same(job.trainer, job.corpus.train_sha256)
+        together.check_same(job.trainer, job.corpus.identity)
         texts.append(job.trainer.ranks.texts)
     assert texts[0] == texts[1]
     assert [a == b for a, b in zip(texts[0], texts[2], strict=True)] == [False, True, True, False]
-    job.trainer.ranks = Recording(wrong=job.corpus.train_sha256)
+    job.trainer.ranks = Recording(wrong=job.corpus.identity)
     with pytest.raises(ConfigError, match="rank 1 of 2 has another corpus than rank 0. All ranks need the same"):
         job.run()
+    assert not checkpoints(job.path)
+
+
+def test_what_cannot_be_saved_is_told(folder, monkeypatch):
+    """Before the first step, where the disk is full, and where a lost rank had a part of the weights."""
+    job = main.started(folder / "tiny.toml", ["train.max_steps=1", "train.checkpoint_interval=5"], None, False)
+    lost = LostRankError("rank 0 of 2 lost another rank")
+    assert "before step 1 was finished" in str(job.rescued(lost))
+    job.trainer.step = 1
+
+    def full(*_):
+        raise CheckpointError("could not write x: No space left on device")
+
+    monkeypatch.setattr(job.directory, "on_checkpoint", full)
+    assert "Step 1 could not be saved: could not write x: No space left" in str(job.rescued(lost))
+    job.trainer.update.shards = object()
+    assert "with it a part of the weights: only checkpoints are left" in str(job.rescued(lost))
     assert not checkpoints(job.path)

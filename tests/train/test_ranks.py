@@ -103,6 +103,9 @@ assert ranks.of_first(0.1 + r, -1e300, 2.0**53 + 2) == (0.1, -1e300, 2.0**53 + 2
 assert ranks.text_of_first("größer" if ranks.first else "another, which is longer") == "größer"
 assert (ranks.differing("x"), ranks.differing(f"{r}")) == ([], [1])
 ranks.barrier()
+with ranks.first_goes_first():
+    assert ranks.first or open("made").read() == "x"
+    open("made", "w").write("x")
 print("rank", r, "of", ranks.size, ranks.backend)
 if r == 1:
     import os

@@ -1,4 +1,4 @@
-"""Gradient descent, and its sign with momentum."""
+"""Gradient descent with momentum."""
 
 import attrs
 from mlx import optimizers as optim
@@ -37,30 +37,3 @@ class SGD(DecoupledDecay, optim.SGD):
     def mup_rate(self, path: str, weight: array, fan_in: float, fan_out: float) -> float:
         """Table 8 of arXiv:2203.03466: gradients of what has wide outputs alone become smaller as these grow."""
         return fan_out / fan_in
-
-
-@attrs.frozen(kw_only=True, field_transformer=exact_types)
-class LionOptions:
-    """Options of `optimizer="lion"`."""
-
-    beta1: float = attrs.field(default=0.9, validator=share)
-    """How much of the momentum is in a step; the rest is the gradient's."""
-    beta2: float = attrs.field(default=0.99, validator=share)
-    """Decay of the momentum."""
-
-
-class Lion(DecoupledDecay, optim.Lion):
-    """Steps along the sign of momentum and gradient (arXiv:2302.06675); no decay on norms and biases.
-
-    All numbers move by the whole rate: take 3 to 10 times less than for AdamW, and so many times its `weight_decay`.
-    """
-
-    Options = LionOptions
-
-    def __init__(self, config: TrainConfig, options: LionOptions) -> None:
-        super().__init__(config.learning_rate, [options.beta1, options.beta2])
-        self.decay = config.weight_decay
-
-    def mup_rate(self, path: str, weight: array, fan_in: float, fan_out: float) -> float:
-        """As Adam's, for the same reason."""
-        return 1 / fan_in

@@ -18,7 +18,7 @@ from lmx_core.protocols import Cache
 from lmx_core.testing import SMALL, close, conformance, randomise
 from lmx_core.train import main
 from lmx_core.train.config import TrainConfig
-from lmx_core.train.step import Step
+from lmx_core.train.step import Micro, Step
 from lmx_deltanet import DeltaNetOptions, GatedDeltaNet, RecurrentCache, fused, mixer, reference
 from lmx_deltanet.convolution import ShortConvolution
 from lmx_deltanet.rule import linear_attention
@@ -491,5 +491,6 @@ def test_the_pace_of_forgetting_is_trained_in_full_precision(monkeypatch):
 
     monkeypatch.setattr(mixer, "fading", spied)
     tokens = mx.zeros((1, 8), mx.int32)
-    Step(net, build("optimizer", config.optimizer, config), config)([(tokens, tokens)], 1e-3)
+    parts = (build(kind, getattr(config, kind), config) for kind in ("objective", "optimizer"))
+    Step(net, *parts, config)([Micro({"inputs": tokens, "targets": tokens}, seed=0)], 1e-3)
     assert {*seen} == {(mx.bfloat16, mx.float32, mx.float32)}

@@ -10,7 +10,7 @@ from lmx_core import LanguageModel, ModelConfig, load_model, save_model, spec
 from lmx_core.construct import build
 from lmx_core.testing import SMALL, close, randomise
 from lmx_core.train.config import TrainConfig
-from lmx_core.train.step import Step
+from lmx_core.train.step import Micro, Step
 
 X, Y = (mx.random.randint(0, 50, (4, 24), key=mx.random.key(i)) for i in (1, 2))
 CORRECTED = {"n_experts": 4, "router": "sigmoid", "correction_bias": True, "n_shared_experts": 1}
@@ -23,7 +23,9 @@ def model(**moe):
 
 def step(net, **settings):
     config = TrainConfig(optimizer=spec("adamw", eps=1e-3), **settings)
-    return Step(net.train(), build("optimizer", config.optimizer, config), config)
+    parts = (build(kind, getattr(config, kind), config) for kind in ("objective", "optimizer"))
+    update = Step(net.train(), *parts, config)
+    return lambda batches, rate: update([Micro({"inputs": x, "targets": y}, seed=0) for x, y in batches], rate)
 
 
 def flat(net):
@@ -34,7 +36,7 @@ def trained(batches, moe, **settings):
     net = model(**moe)
     update = step(net, **settings)
     metrics = [update(batches, 1e-3) for _ in range(3)][-1]
-    return {name: value.item() for name, value in metrics.items()}, flat(net)
+    return metrics, flat(net)
 
 
 @pytest.mark.parametrize("moe", [CORRECTED, {"n_experts": 3, "top_k": 1}], ids=["corrected", "one expert"])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import mlx.core as mx
 
-from lmx_core import quantised
+from lmx_core import mup, quantised
 from lmx_core.checkpoint import TOKENIZER, save_model
 from lmx_core.config import ModelConfig
 from lmx_core.data.tokenizers import save_tokenizer
@@ -53,7 +53,8 @@ def export(
 
     `hf` and `mlx-lm` have the names and the config of a family, that of the checkpoint that the model was read from, or
     one that says the model in full: what it says is read back and compared. `family` names another. A model of no family
-    is a `ConfigError` that says what each lacks; `lmx` writes any model. Packed weights are for `mlx-lm` and `lmx`.
+    is a `ConfigError` that says what each lacks; `lmx` writes any model. Packed weights are for `mlx-lm` and `lmx`. Of muP
+    `hf` and `mlx-lm` know nothing: its factor of the logits goes into the head's weights, its scale into the config.
 
     The folder must not exist, or be empty; it is there when all of it is written. Memory peaks at the model's size and that
     of one file.
@@ -113,6 +114,13 @@ def _write(
             'the model is quantised by MLX, which transformers does not read. Take format "mlx-lm" or "lmx".'
         )
     _check_sizes(model)
+    if model.config.mup_base_width is not None:
+        if packed:
+            raise ConfigError(
+                "the model has muP (mup_base_width), whose factor of the logits cannot go into packed weights. Export it as "
+                'it was before it was packed, or take format "lmx".'
+            )
+        model = mup.folded(model)
     chosen, data = fitting(model, family)
     mlx_lm = program == "mlx-lm"
     if mlx_lm:
