@@ -5,7 +5,6 @@ Each side is a process of its own; the sides take turns, and medians are printed
 """
 
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -32,6 +31,7 @@ def measured(side, width):
         def logits(self, hidden):
             return self.head(hidden)
 
+    mx.random.seed(0)
     model, chunk = Head(), SIDES[side]
     hidden = mx.random.normal((ROWS, TOKENS // ROWS, width), key=mx.random.key(0))
     targets = mx.random.randint(0, WORDS, hidden.shape[:2], key=mx.random.key(1))
@@ -61,7 +61,6 @@ def measured(side, width):
         "seconds": min(times),
         "cpu": min(cpu),
         "bytes": mx.get_peak_memory() - before,
-        "resident": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
 
 
@@ -85,7 +84,7 @@ def main(rounds):
             ]
             print(
                 f"{side:16} {middle['seconds']:7.2f} s ({ratios[0]:4.2f}x) {middle['cpu']:7.2f} s of CPU "
-                f"{middle['bytes'] / 2**20:7.0f} MiB ({ratios[1]:4.2f}x), process {middle['resident'] / 2**20:6.0f} MiB   "
+                f"{middle['bytes'] / 2**20:7.0f} MiB ({ratios[1]:4.2f}x)   "
                 f"loss {middle['loss']:.6f}",
                 flush=True,
             )

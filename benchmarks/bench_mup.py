@@ -3,8 +3,8 @@
     python bench_mup.py check [WIDTH ...]       the coordinate check, 64 to 1024 unless given
     python bench_mup.py transfer [WIDTH ...]    the loss at rates from 2^-10 to 2^-4, at widths 64 and 256 unless given
 
-Each prints its tables, with muP (base width 64) and without, and draws `mup_check.png` or `mup_transfer.png` if matplotlib
-is there.
+Without a word it checks. Each prints its tables, with muP (base width 64) and without, and draws `mup_check.png` or
+`mup_transfer.png` if matplotlib is there.
 """
 
 import sys
@@ -150,8 +150,8 @@ def draw(curves, name, across, up):
 
 if __name__ == "__main__":
     began = time.monotonic()
-    what, given = sys.argv[1], [int(width) for width in sys.argv[2:]]
-    if what == "check":
+    what, given = sys.argv[1:2] or ["check"], [int(width) for width in sys.argv[2:]]
+    if what == ["check"]:
         draw(check(given or [64, 128, 256, 512, 1024]), "mup_check.png", "width", "mean size after 4 steps")
     else:
         draw(transfer(given or [64, 256]), "mup_transfer.png", "learning rate", "loss")

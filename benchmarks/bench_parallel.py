@@ -24,7 +24,7 @@ import mlx.core as mx
 import numpy as np
 from lmx_core import LanguageModel, make_config
 from lmx_core.train.config import TrainConfig
-from lmx_core.train.ranks import from_environment
+from lmx_core.train.parallel.ranks import from_environment
 from lmx_core.train.trainer import Trainer
 
 class Random:
@@ -59,7 +59,7 @@ if ranks.first:
 
 
 def measured(count: int, steps: int) -> dict[str, Any]:
-    from lmx_core.train.hosts import here
+    from lmx_core.train.parallel.hosts import here
 
     with ExitStack() as held:
         folder = Path(held.enter_context(tempfile.TemporaryDirectory()))

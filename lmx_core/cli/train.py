@@ -52,10 +52,10 @@ def train(
     if hostfile or (nproc or 1) > 1:
         raise SystemExit(_launched(context, nproc, hostfile))
     from lmx_core.train import main
-    from lmx_core.train.hosts import launched_with
-    from lmx_core.train.launch import LOST
-    from lmx_core.train.overseen import Overseen
-    from lmx_core.train.ranks import LostRankError, from_environment
+    from lmx_core.train.parallel.hosts import launched_with
+    from lmx_core.train.parallel.launch import LOST
+    from lmx_core.train.parallel.overseen import Overseen
+    from lmx_core.train.parallel.ranks import LostRankError, from_environment
 
     overseen = Overseen()
     ranks = overseen.ranks = from_environment()
@@ -93,8 +93,8 @@ def _launched(context: click.Context, nproc: int | None, hostfile: Path | None) 
         raise click.UsageError("--nproc is for this machine, --hostfile for many: give one of them")
     if rank := os.environ.get("MLX_RANK") or os.environ.get("OMPI_COMM_WORLD_RANK"):
         raise click.UsageError(f"this is rank {rank} of several already: leave out --nproc and --hostfile")
-    from lmx_core.train import hosts
-    from lmx_core.train.launch import launch
+    from lmx_core.train.parallel import hosts
+    from lmx_core.train.parallel.launch import launch
 
     with ExitStack() as held:
         places = hosts.here(nproc, held) if nproc else hosts.listed(hostfile or Path())
@@ -135,7 +135,7 @@ def _report(job: Any, summary: dict[str, Any]) -> None:
     import shlex
     from datetime import timedelta
 
-    from lmx_core.train.hosts import launched_with
+    from lmx_core.train.parallel.hosts import launched_with
 
     rows = [
         ("run", str(job.path)),

@@ -22,11 +22,11 @@ from lmx_core.protocols import Tokenizer
 from lmx_core.serialize import plain, read_file
 from lmx_core.train import run as runs
 from lmx_core.train.config import RunConfig, run_config
+from lmx_core.train.parallel.ranks import LostRankError, Ranks, alone
+from lmx_core.train.parallel.together import check_same, rescued
 from lmx_core.train.plot import plot_run
-from lmx_core.train.ranks import LostRankError, Ranks, alone
 from lmx_core.train.rules import vocabulary_problem
 from lmx_core.train.start import begun
-from lmx_core.train.together import check_same, rescued
 from lmx_core.train.trainer import Callback, Trainer
 
 FIXED = (

@@ -18,8 +18,8 @@ from lmx_core import quantised
 from lmx_core.objective import auxiliary_loss, settle, take_reports
 from lmx_core.protocols import Objective
 from lmx_core.train.config import TrainConfig
-from lmx_core.train.ranks import Ranks, alone
-from lmx_core.train.sharding import Shards
+from lmx_core.train.parallel.ranks import Ranks, alone
+from lmx_core.train.parallel.sharding import Shards
 
 DTYPES = {"float32": mx.float32, "bfloat16": mx.bfloat16, "float16": mx.float16}
 

@@ -19,9 +19,9 @@ from lmx_core.protocols import Objective, Source
 from lmx_core.train.callback import Callback as Callback
 from lmx_core.train.config import TrainConfig
 from lmx_core.train.groups import frozen_by, optimizer_for
-from lmx_core.train.ranks import Ranks, alone
+from lmx_core.train.parallel.ranks import Ranks, alone
+from lmx_core.train.parallel.sharding import sharding_problem
 from lmx_core.train.rules import training_problem
-from lmx_core.train.sharding import sharding_problem
 from lmx_core.train.step import Micro, Step, averaged, seed_of
 
 Evaluate = Callable[[LanguageModel, bool], dict[str, Any]]

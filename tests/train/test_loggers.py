@@ -15,7 +15,7 @@ from lmx_core.testing import cases
 from lmx_core.testing.runs import BRIEF, brief_trainer
 from lmx_core.train.config import TrainConfig
 from lmx_core.train.loggers.logger import flattened, numbers
-from lmx_core.train.ranks import alone
+from lmx_core.train.parallel.ranks import alone
 
 NAMES = ("tensorboard", "wandb", "mlflow", "trackio")
 theirs = pytest.mark.filterwarnings("ignore", "error::lmx_core.errors.LmxWarning")

@@ -16,8 +16,9 @@ import pytest
 from lmx_core.checkpoint import model_directory
 from lmx_core.cli.options import again
 from lmx_core.errors import CheckpointError, ConfigError
-from lmx_core.train import hosts, launch, main, together
-from lmx_core.train.ranks import LostRankError, Ranks
+from lmx_core.train import main
+from lmx_core.train.parallel import hosts, launch, together
+from lmx_core.train.parallel.ranks import LostRankError, Ranks
 from lmx_core.train.run import checkpoints
 
 LMX = [sys.executable, "-P", "-m", "lmx_core", "train"]
@@ -55,7 +56,7 @@ import numpy as np
 from lmx_core import make_config
 from lmx_core.model import LanguageModel, flat_parameters
 from lmx_core.train.config import TrainConfig
-from lmx_core.train.ranks import from_environment
+from lmx_core.train.parallel.ranks import from_environment
 from lmx_core.train.trainer import Trainer
 
 class Ragged:
@@ -173,7 +174,7 @@ def test_a_dead_rank_ends_all_with_a_checkpoint(folder, train, lost, count):
 HANGS = """
 import sys, time
 from lmx_core.cli import main
-from lmx_core.train import ranks
+from lmx_core.train.parallel import ranks
 asked = []
 
 def hanging(self, flag):

@@ -10,9 +10,9 @@ import mlx.core as mx
 import pytest
 
 from lmx_core.errors import ConfigError
-from lmx_core.train import ranks as module
-from lmx_core.train.hosts import LAUNCHED, here
-from lmx_core.train.ranks import from_environment, meeting
+from lmx_core.train.parallel import ranks as module
+from lmx_core.train.parallel.hosts import LAUNCHED, here
+from lmx_core.train.parallel.ranks import from_environment, meeting
 
 RING = {"MLX_RANK": "1", "MLX_HOSTFILE": "/a/file"}
 NCCL = {"MLX_RANK": "0", "MLX_WORLD_SIZE": "2", "NCCL_HOST_IP": "10.0.0.1", "NCCL_PORT": "12345"}
@@ -85,7 +85,7 @@ def test_small_arrays_travel_together(monkeypatch):
 
 SUMS = """
 import mlx.core as mx, numpy as np
-from lmx_core.train import ranks as module
+from lmx_core.train.parallel import ranks as module
 module.BUCKET = 64
 ranks = module.from_environment()
 r = ranks.rank

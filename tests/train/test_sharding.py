@@ -17,8 +17,8 @@ from lmx_core.config import spec
 from lmx_core.errors import ConfigError
 from lmx_core.model import LanguageModel
 from lmx_core.train.config import TrainConfig
-from lmx_core.train.hosts import here
-from lmx_core.train.ranks import Ranks
+from lmx_core.train.parallel.hosts import here
+from lmx_core.train.parallel.ranks import Ranks
 from lmx_core.train.trainer import Trainer
 
 SCRIPT = """
@@ -28,9 +28,9 @@ import numpy as np
 from mlx.utils import tree_flatten
 from lmx_core import make_config
 from lmx_core.model import LanguageModel, flat_parameters
-from lmx_core.train import sharding
+from lmx_core.train.parallel import sharding
 from lmx_core.train.config import TrainConfig
-from lmx_core.train.ranks import from_environment
+from lmx_core.train.parallel.ranks import from_environment
 from lmx_core.train.trainer import Trainer
 
 ranks = from_environment()

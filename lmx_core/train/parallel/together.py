@@ -14,8 +14,8 @@ import numpy as np
 from lmx_core.checkpoint import CHECKPOINTS
 from lmx_core.errors import CheckpointError, ConfigError, LmxError
 from lmx_core.model import LanguageModel, flat_parameters
-from lmx_core.train.hosts import launched_with
-from lmx_core.train.ranks import LostRankError
+from lmx_core.train.parallel.hosts import launched_with
+from lmx_core.train.parallel.ranks import LostRankError
 from lmx_core.train.run import RunDirectory
 from lmx_core.train.trainer import Trainer
 

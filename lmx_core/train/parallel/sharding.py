@@ -13,7 +13,7 @@ from mlx.utils import tree_flatten, tree_map, tree_map_with_path, tree_unflatten
 from lmx_core.construct import build
 from lmx_core.model import LanguageModel, flat_parameters
 from lmx_core.train.config import TrainConfig
-from lmx_core.train.ranks import Ranks
+from lmx_core.train.parallel.ranks import Ranks
 
 SCATTERING = {"nccl"}
 """Backends of `mx.distributed` that have `sum_scatter`."""

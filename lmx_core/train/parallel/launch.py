@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from lmx_core.train.hosts import Place
+from lmx_core.train.parallel.hosts import Place
 
 LOST = 75
 """Exit code of a rank that ended because another one did."""

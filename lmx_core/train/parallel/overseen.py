@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 import click
 
-from lmx_core.train.hosts import LAUNCHED
-from lmx_core.train.launch import LOST
-from lmx_core.train.ranks import LostRankError, Ranks
+from lmx_core.train.parallel.hosts import LAUNCHED
+from lmx_core.train.parallel.launch import LOST
+from lmx_core.train.parallel.ranks import LostRankError, Ranks
 
 HANGS = 2.0
 """Seconds for which a rank waits for one that is lost, if the backend does not say by itself that it is: NCCL never does,

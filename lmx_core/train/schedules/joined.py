@@ -8,7 +8,7 @@ from attrs import validators
 from lmx_core.config import ComponentSpec, Field, as_tuple, exact_types, slot
 from lmx_core.construct import build
 from lmx_core.train.config import TrainConfig
-from lmx_core.train.schedules import from_0_to_1
+from lmx_core.train.schedules.warmed import from_0_to_1
 
 ROUNDING = 1e-9
 
