@@ -2,7 +2,8 @@
 
 Four layers of width 128, four heads, block 64, batch 12, 2000 steps of AdamW (0.9, 0.99, decay 0.1 of matrices), a rate of
 1e-3 that falls to 1e-4, 100 steps of warm-up, gradients of length 1 at most, no dropout. The loss is that of the whole
-held-out tenth, in blocks of 64. Each run is a process of its own, and the sides take turns.
+held-out tenth, in blocks of 64. Each run is a process of its own, and the sides take turns. nanoGPT draws weights with a
+deviation of 0.02; lmx as MLX does, by the width of what they read, which one of PyTorch's sides has too.
 
 `python bench_shakespeare.py TINYSHAKESPEARE.TXT [SEEDS] [SIDE...]`; `LMX_BENCH_TORCH` names a Python that has PyTorch.
 """
@@ -19,7 +20,7 @@ from pathlib import Path
 
 LAYERS, WIDTH, HEADS, BLOCK, BATCH, STEPS, WARM_UP = 4, 128, 4, 64, 12, 2000, 100
 PEAK, LEAST = 1e-3, 1e-4
-SIDES = ("lmx gpt", "lmx llama", "torch gpt")
+SIDES = ("lmx gpt", "lmx llama", "torch gpt", "torch gpt, drawn as lmx's")
 
 
 def lmx_config(side, text, seed):
@@ -70,7 +71,7 @@ def run_lmx(side, text, seed):
     return {"loss": summary["val_loss"], "parameters": summary["parameters"], "seconds": seconds}
 
 
-def run_torch(text, seed):
+def run_torch(side, text, seed):
     import torch
     from torch import nn
     from torch.nn import functional as F  # noqa: N812
@@ -102,15 +103,25 @@ def run_torch(text, seed):
             self.tokens, self.places = nn.Embedding(len(number), WIDTH), nn.Embedding(BLOCK, WIDTH)
             self.blocks, self.norm = nn.ModuleList(Block() for _ in range(LAYERS)), nn.LayerNorm(WIDTH, bias=False)
             for name, weight in self.named_parameters():
-                if weight.dim() > 1:  # what ends a residual branch is smaller, as in GPT-2
-                    ends = name.endswith(("out.weight", "down.weight"))
-                    nn.init.normal_(weight, 0.0, 0.02 / math.sqrt(2 * LAYERS) if ends else 0.02)
+                if weight.dim() > 1:
+                    draw(name, weight)
 
         def forward(self, x):
             h = self.tokens(x) + self.places.weight[: x.shape[1]]
             for block in self.blocks:
                 h = block(h)
             return F.linear(self.norm(h), self.tokens.weight)
+
+    def draw(name, weight):
+        if side == "torch gpt":  # what ends a residual branch is smaller, as in GPT-2
+            ends = name.endswith(("out.weight", "down.weight"))
+            nn.init.normal_(weight, 0.0, 0.02 / math.sqrt(2 * LAYERS) if ends else 0.02)
+        elif name == "tokens.weight":
+            nn.init.normal_(weight, 0.0, WIDTH**-0.5)
+        elif name == "places.weight":
+            nn.init.normal_(weight, 0.0, 0.02)
+        else:
+            nn.init.uniform_(weight, -(weight.shape[1] ** -0.5), weight.shape[1] ** -0.5)
 
     def loss_of(model, x, y, reduction):
         return F.cross_entropy(model(x).flatten(0, 1), y.flatten(), reduction=reduction)
@@ -150,12 +161,12 @@ def run_torch(text, seed):
 
 
 def measure(side, text, seed):
-    print(json.dumps(run_torch(text, seed) if side.startswith("torch") else run_lmx(side, text, seed)))
+    print(json.dumps(run_torch(side, text, seed) if side.startswith("torch") else run_lmx(side, text, seed)))
 
 
 def main(text, seeds, sides):
     torch = os.environ.get("LMX_BENCH_TORCH")
-    if torch is None and "torch gpt" in sides:
+    if torch is None:
         print("without PyTorch: LMX_BENCH_TORCH names no Python that has it", file=sys.stderr)
         sides = [side for side in sides if not side.startswith("torch")]
     found = {side: [] for side in sides}
@@ -165,13 +176,13 @@ def main(text, seeds, sides):
             command = [str(python), "-P", __file__, "--measure", side, text, str(seed)]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             found[side].append(json.loads(done.stdout.splitlines()[-1]))
-            print(f"seed {seed}  {side:10} {found[side][-1]}", file=sys.stderr, flush=True)
-    print(f"{'':12}{'parameters':>12}{'held-out loss, nats a character':>40}{'mean':>9}{'seconds':>10}")
+            print(f"seed {seed}  {side:28} {found[side][-1]}", file=sys.stderr, flush=True)
+    print(f"{'':28}{'parameters':>12}{'held-out loss, nats a character':>40}{'mean':>9}{'seconds':>10}")
     for side, rows in found.items():
         losses = [row["loss"] for row in rows]
         seconds = statistics.median(row["seconds"] for row in rows)
         listed = ", ".join(f"{loss:.4f}" for loss in losses)
-        print(f"{side:12}{rows[0]['parameters']:12,}{listed:>40}{statistics.mean(losses):9.4f}{seconds:10.1f}")
+        print(f"{side:28}{rows[0]['parameters']:12,}{listed:>40}{statistics.mean(losses):9.4f}{seconds:10.1f}")
 
 
 if __name__ == "__main__":

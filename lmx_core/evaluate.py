@@ -10,6 +10,7 @@ from mlx import nn
 from mlx.core import array
 from numpy.typing import NDArray
 
+from lmx_core.components import vectorised
 from lmx_core.data.corpus import HeldOut
 from lmx_core.data.documents import Documents, Tokens
 from lmx_core.errors import DataError
@@ -53,7 +54,7 @@ def total_nats(
         take_reports(model)
         return -(mx.where(batch["mask"], logps, 0) if "mask" in batch else logps).sum()
 
-    nats: Any = mx.compile(loss, inputs=[model.state]) if compile else loss
+    nats: Any = vectorised.compiled(loss, inputs=[model.state]) if compile else loss
     batches = _rows(text, seq_len, batch_size) if isinstance(text, Documents) else _windows(text, seq_len, batch_size)
     first, step = (0, 1) if ranks is None else (ranks.rank, ranks.size)
     with evaluating(model):

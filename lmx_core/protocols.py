@@ -222,7 +222,8 @@ class Source(Protocol):
     """`Class(documents, config)` or `Class(documents, config, options)`, of `Documents` and a `TrainConfig`.
 
     Training samples are numbered from 0 without end, epoch after epoch, and a number is the same sample in every process:
-    how many were read is all that a run must save.
+    how many were read is all that a run must save. `config.batch_size` is that of all ranks together, so that what depends
+    on it does not depend on their number.
 
     `row_tokens`, if it has it, is how many tokens a row has on average, where these are not `seq_len`: a mixture divides
     the tokens by its weights. `rows`, their number, and `read(rows)`, rows by number as a batch, are for curricula that

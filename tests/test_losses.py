@@ -10,6 +10,7 @@ from mlx import nn
 from mlx.utils import tree_flatten, tree_map
 
 from lmx_core import LanguageModel, ModelConfig, losses
+from lmx_core.chunks import parts_of
 from lmx_core.losses import (
     cross_entropy,
     hidden_logps,
@@ -252,6 +253,27 @@ def test_few_logits_are_held():
     whole = peak(lambda hidden: logits_cross_entropy(net.logits(hidden), targets).loss)
     assert peak(lambda hidden: cross_entropy(net, hidden, targets, chunk=256).loss) < whole / 2
     assert whole > 2 * targets.size * 4096 * 4
+
+
+def test_a_chunk_is_worth_the_gradient_of_its_head(monkeypatch):
+    """Which is added up once a chunk: it has a quarter as many tokens as the head reads numbers, or more."""
+    x = mx.zeros((40, SMALL.d_model))
+    assert parts_of(model(), x, None) == [slice(0, 40)]
+    assert parts_of(model(), x, 30) == [slice(0, 20), slice(20, 40)]
+    monkeypatch.setattr("lmx_core.chunks.CHUNK", 1)
+    assert parts_of(model(), x, None) == [slice(0, 14), slice(14, 28), slice(28, 40)]
+
+
+def test_gradients_of_many_chunks_are_not_lost_in_half_precision():
+    """Of 512 tokens that all push one word, one by one: a bfloat16 sum would stand still."""
+    net = model()
+    net.set_dtype(mx.bfloat16)
+    hidden, targets = mx.full((1, 512, 64), 0.5, mx.bfloat16), mx.zeros((1, 512), mx.int32)
+    found = []
+    for chunk in (1, 512):
+        loss = nn.value_and_grad(net, lambda chunk=chunk: cross_entropy(net, hidden, targets, chunk=chunk).loss)
+        found.append(loss()[1]["head"]["weight"].astype(mx.float32))
+    assert mx.abs(found[0] - found[1]).max().item() < 0.02 * mx.abs(found[1]).max().item()
 
 
 @pytest.mark.parametrize("head", HEADS)

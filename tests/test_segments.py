@@ -336,6 +336,7 @@ def test_a_long_row_of_short_documents_fits_a_short_table():
     """Only documents must be short; one that is not is refused, or, in a compiled function, no number comes of it."""
     net, x = made(position="learned", limit=70), tokens()
     close(net(x[:1], segments=numbers()[:1])[0][0, :66], net(x[:1, :66])[0][0], 1e-5)
+    assert Segments.of(mx.array([[0, 0, 0, 1]]), (1, 4), limit=3).offset.tolist() == [[0, 1, 2, 0]]
     with pytest.raises(ConfigError, match="a document of 90 tokens does not fit positions for 70"):
         net(x, segments=numbers())
     found = mx.compile(lambda x, segments: net(x, segments=segments)[0])(x, numbers())

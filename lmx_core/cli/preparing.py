@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from lmx_core.data.reading import Split
+from lmx_core.data.datasets.files import Split
 
 
 class PreparingLine:

@@ -12,8 +12,9 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from lmx_core.data.datasets.files import Split
 from lmx_core.data.documents import Example, learned
-from lmx_core.data.token_files import Split, array_file
+from lmx_core.data.token_files import array_file
 from lmx_core.errors import DataError
 from lmx_core.files import write_text
 

@@ -15,10 +15,11 @@ import numpy as np
 from lmx_core.construct import build
 from lmx_core.data import growing
 from lmx_core.data.corpus import DataConfig, tokenizer_of
+from lmx_core.data.datasets.files import Split
 from lmx_core.data.documents import Documents, Example, digest, token_dtype
 from lmx_core.data.encoding import encoder
 from lmx_core.data.growing import Growing
-from lmx_core.data.reading import Split, check_learned, empty, learned_in_part, shares_of
+from lmx_core.data.reading import check_learned, empty, learned_in_part, shares_of
 from lmx_core.data.token_files import META, TEXT, TOKENIZER, FileRecord, Meta, array_file
 from lmx_core.data.tokenizers import as_bytes, save_tokenizer
 from lmx_core.errors import DataError

@@ -2,18 +2,18 @@
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import attrs
 import numpy as np
 
 from lmx_core.config import ComponentSpec
+from lmx_core.data.datasets.files import Split
 from lmx_core.data.documents import Documents, Example, joined, learned, token_dtype
 from lmx_core.data.tokenizers import as_bytes
 from lmx_core.errors import DataError
 from lmx_core.protocols import Tokenizer
 
-Split = Literal["train", "validation"]
 HeldOutPart = str | Sequence[Example]
 
 

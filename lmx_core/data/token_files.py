@@ -17,13 +17,13 @@ import numpy as np
 
 from lmx_core.config import ComponentSpec, exact_types
 from lmx_core.data.datasets import as_text
+from lmx_core.data.datasets.files import Split
 from lmx_core.data.documents import Bools, Documents, Ends, Example, Tokens
 from lmx_core.data.tokenizers import load_tokenizer
 from lmx_core.errors import DataError
 from lmx_core.protocols import Tokenizer
 from lmx_core.serialize import structure
 
-Split = Literal["train", "validation"]
 META, TOKENIZER, TEXT = "meta.json", "tokenizer.json", "validation.txt"
 FORMAT = 1
 """Version of the layout of such a directory."""

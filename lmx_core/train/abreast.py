@@ -19,6 +19,12 @@ MOST = 4
 """Parts at most: each is one more graph to compile, and one more set of gradients to hold."""
 
 
+def parts_of(batch: Mapping[str, array]) -> int:
+    """How many parts serve a batch; 1 where its arrays have no rows in common."""
+    rows = {each.shape[0] if each.ndim else 0 for each in batch.values()}
+    return parts_for(*rows) if len(rows) == 1 and 0 not in rows else 1
+
+
 def parts_for(rows: int) -> int:
     """How many parts of equal size serve a batch of so many rows; 1 is the batch as it is."""
     if mx.default_device() != mx.Device(mx.cpu) or _setter() is None:

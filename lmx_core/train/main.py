@@ -47,7 +47,9 @@ class Job:
         self.config, self.corpus = config, corpus
         mx.random.seed(config.train.seed)
         self.prompt = self._prompt()
-        source = training_source(corpus.parts, config.data, config.train)
+        ranks = ranks or alone()
+        together = attrs.evolve(config.train, batch_size=config.train.batch_size * ranks.size)
+        source = training_source(corpus.parts, config.data, together)
         self.trainer = Trainer(
             model or LanguageModel(config.model), config.train, source, evaluate=self._evaluate, ranks=ranks
         )

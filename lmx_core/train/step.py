@@ -15,8 +15,10 @@ from mlx.core import array
 from mlx.utils import tree_flatten, tree_map, tree_map_with_path, tree_reduce, tree_unflatten
 
 from lmx_core import quantised
+from lmx_core.components import vectorised
 from lmx_core.objective import auxiliary_loss, settle, take_reports
 from lmx_core.protocols import Objective
+from lmx_core.train.abreast import abreast, one_core_each, parts_of
 from lmx_core.train.config import TrainConfig
 from lmx_core.train.parallel.ranks import Ranks, alone
 from lmx_core.train.parallel.sharding import Shards
@@ -93,6 +95,8 @@ class Step:
         self._norm: Callable[..., array] = _norm
         self._update: Callable[..., None] = self._update_with
         self._to_compile = config.compile
+        self.parts = 1
+        """Of the rows of a batch, computed side by side."""
         self.shards: Shards | None = None
 
     def divide(self) -> None:
@@ -112,7 +116,8 @@ class Step:
     def _compile(self) -> None:
         """At the first call: what a resumed run has put into the optimizer is captured then."""
         random = [mx.random.state]
-        self._gradients = partial(mx.compile, inputs=[self.model.state, *random], outputs=random)(self._gradients_of)
+        inputs = [self.model.state, *random]
+        self._gradients = vectorised.compiled(self._gradients_abreast, inputs=inputs, outputs=random)
         self._norm = mx.compile(_norm)
         state = [self.model.state, self.optimizer.state, self.averages]
         self._update = partial(mx.compile, inputs=state, outputs=state)(self._update_with)
@@ -152,8 +157,9 @@ class Step:
             with _drawing_from(batch.seed):
                 found = self._gradients(dict(batch.arrays))
             total = found if total is None else _added(total, found)
-            if len(batches) > 1 or self.thrifty:
-                mx.eval(total)  # or the activations of every batch, and of recomputed blocks, are held at once
+            if len(batches) > 1 or self.thrifty or self.parts > 1:
+                with one_core_each(self.parts):
+                    mx.eval(total)  # or the activations of every batch, and of recomputed blocks, are held at once
         return total
 
     def _of_all_ranks(self, batches: Sequence[Micro]) -> Any:
@@ -168,6 +174,19 @@ class Step:
         if self.max_grad_norm is None:
             return scale
         return scale * mx.minimum(self.max_grad_norm / (norm + 1e-6), 1.0)
+
+    def _gradients_abreast(self, batch: Mapping[str, array]) -> Any:
+        """The same, of parts of the rows side by side where that serves.
+
+        Not of a model that reports: what a mixture balances is the whole batch.
+        """
+        self.parts = parts_of(batch)
+        if self.parts > 1:
+            found = abreast(self._gradients_of, batch, self.parts, _added)
+            if not found[3]:
+                return found
+        self.parts = 1
+        return self._gradients_of(batch)
 
     def _gradients_of(self, batch: Mapping[str, array]) -> Any:
         everything = self.model.parameters()

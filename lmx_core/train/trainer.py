@@ -264,12 +264,12 @@ class Trainer:
 
     def _rank(self, loss: float) -> bool:
         """Take note of an evaluation on the way; whether it is among those of which the checkpoints stay."""
-        self.evaluated = loss
+        self.evaluated = loss = loss if math.isfinite(loss) else math.inf  # nan has no place in an order
         better = not self.lowest or loss < self.lowest[0]
         self.stale = 0 if better else self.stale + 1
         kept = max(self.config.keep_best, 1)
         self.lowest = sorted([*self.lowest, loss])[:kept]
-        return self.config.keep_best > 0 and self.step > 0 and loss in self.lowest
+        return self.config.keep_best > 0 and math.isfinite(loss) and loss in self.lowest
 
     def _summary(self, last: Mapping[str, Any]) -> dict[str, Any]:
         return {

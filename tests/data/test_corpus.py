@@ -9,6 +9,7 @@ from lmx_core import spec
 from lmx_core.construct import build
 from lmx_core.data.corpus import DataConfig, HeldOut, read_corpus
 from lmx_core.data.documents import AT_ONCE, Documents, Example, digest, joined
+from lmx_core.data.reading import Share
 from lmx_core.data.tokenizers import CharTokenizer
 from lmx_core.errors import ConfigError, DataError
 from lmx_core.registry import registry
@@ -229,6 +230,20 @@ def test_a_mixture_has_parts(offered):
     assert found.fingerprint()["train_tokens"] == 33
     with pytest.raises(DataError, match="this corpus is a mixture of 3 parts"):
         _ = found.train
+
+
+def test_a_corpus_is_told_by_where_its_documents_end(offered):
+    """Its tokens may be the same ones, and samples still be others; the digest of the tokens stays that of the text."""
+    one, other = (corpus(offered(texts, ["held out"])[0]) for texts in (["ab", "cd"], ["abc", "d"]))
+    assert one.train_sha256 == other.train_sha256
+    assert one.identity != other.identity
+    assert one.identity == corpus(offered(["ab", "cd"], ["held out"])[0]).identity
+
+
+def test_the_smallest_share_is_a_byte():
+    """Rounded down it would be none, and its part of the held-out text be called empty."""
+    share = Share(dataset=None, weight=1e-6, named="x", path="")
+    assert [share.of(size) for size in (10, 10**6, 10**7)] == [1, 1, 10]
 
 
 def test_a_mixture_is_told_by_its_shares(offered):

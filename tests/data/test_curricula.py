@@ -1,5 +1,6 @@
 """At what length, and in what order, rows are read as training goes on."""
 
+import attrs
 import numpy as np
 import pytest
 
@@ -41,6 +42,7 @@ def test_rows_grow_on_a_straight_line():
     at = (0, 1, 25, 50, 75, 99, 100, 10**6)
     assert lengths(at, steps=100, start=16, multiple=8) == [16, 16, 24, 40, 48, 56, 64, 64]
     assert lengths(at, steps=100, start=4, multiple=1) == [4, 4, 19, 34, 49, 63, 64, 64]
+    assert lengths((0, 4, 10), steps=100, start=5, multiple=8) == [5, 5, 8]
 
 
 def test_rows_may_grow_in_stages():
@@ -91,6 +93,15 @@ def test_the_shortest_come_first():
     assert found[0].max() < found[1].max() < found[2].max()
     share = np.mean(found[1] <= np.median(ordered))
     assert share == pytest.approx(30 / np.ceil(60 * curriculum.competence(500)), abs=0.05)
+
+
+def test_seeds_draw_other_rows():
+    chosen, documents = spec("difficulty", by="length", steps=10), of_lengths(*range(2, 60))
+    drawn = [
+        over(chosen, documents, config=attrs.evolve(CONFIG, seed=seed))[0].batch(range(30), 5)["inputs"][:, 0].tolist()
+        for seed in (0, 1, 0)
+    ]
+    assert drawn[0] == drawn[2] != drawn[1]
 
 
 def test_in_the_end_the_order_is_the_sources():

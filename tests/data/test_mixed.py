@@ -110,6 +110,12 @@ def test_a_run_reads_its_parts_by_weight():
     assert orders[0] != orders[1]
 
 
+def test_the_largest_seed_has_one_after_it():
+    """That of the second part; a seed has 64 bits."""
+    made = training_source([(documents(5, 5), 1.0)] * 2, DataConfig(), TrainConfig(seq_len=2, seed=2**64 - 1))
+    assert [each.seed for each in made.sources] == [2**64 - 1, 0]
+
+
 @pytest.mark.parametrize("name", ["windows", "packed", "padded"])
 def test_weights_are_shares_of_the_tokens(name):
     """Also where the rows of one part are longer than those of another."""

@@ -210,6 +210,22 @@ def test_many_documents_are_sifted_in_parts():
     assert firsts(padded, range(len(padded))) == (3 * np.flatnonzero(expected) + 1).tolist()
 
 
+@pytest.mark.parametrize("name", ["packed", "padded", "windows"])
+def test_each_epoch_of_each_seed_has_an_order_of_its_own(name):
+    """Or all have one, where nothing is shuffled."""
+    of = documents(*range(2, 40))
+    orders = []
+    for seed in (3, 4):
+        made = source(name, of, seed=seed)
+        orders += [firsts(made, range(start, start + len(made))) for start in (0, len(made))]
+    assert len({tuple(order) for order in orders}) == 4
+    if name != "windows":  # whose epochs begin at other tokens, too
+        assert len({tuple(sorted(order)) for order in orders}) == 1
+    made = source(name, of, shuffle=False)
+    assert firsts(made, range(2 * len(made))) == 2 * firsts(made, range(len(made)))
+    assert firsts(made, range(len(made))) == made.read(range(made.rows))["inputs"][:, 0].tolist()
+
+
 def test_buckets_are_of_like_length_and_lose_nothing():
     """Less than a tenth is padding, where a random order pads half; but for the last, incomplete batch all is read."""
     lengths = np.random.default_rng(0).permutation(np.arange(1003) % 100 + 2)

@@ -11,7 +11,7 @@ from mlx import nn
 from mlx.utils import tree_flatten
 
 from lmx_core import ffn_registry, spec
-from lmx_core.components.masks import View, causal
+from lmx_core.components.masks import causal
 from lmx_core.components.softmax import QUERIES, attend, watching
 from lmx_core.construct import build
 from lmx_core.data.tokenizers import CharTokenizer, decode
@@ -321,9 +321,11 @@ def test_gradient_stats():
         )
 
 
-def test_weight_stats():
+@pytest.mark.parametrize("every", [1, 2])
+def test_weight_stats(every):
     """Means of biases and norms are of numbers that hardly differ: the spread is not lost in rounding."""
-    _, watch = run("weight_stats", look=lambda trainer: flat(trainer.model.parameters()), block={"bias": True})
+    chosen = spec("weight_stats", every=every)
+    _, watch = run(chosen, look=lambda trainer: flat(trainer.model.parameters()), block={"bias": True})
     for step in (2, 6):
         new, old = (parts(watch.looks[each]) for each in (step, step - 1))
         expected = {f"{n}/{what}": x for n in new for what, x in stats(new[n]).items()}
@@ -414,7 +416,6 @@ def test_who_watches_sees_the_weights(given, sinks, softcap):
         mask = causal(length)
     elif given == "window":
         allowed &= ~(np.tri(length, k=-5) > 0)
-        mask = View(mask="causal", length=length, columns=length)
         mask = mx.array(allowed)
     else:
         mask = "causal"
@@ -516,6 +517,20 @@ def test_sharpness_of_a_known_hessian(differentiable, monkeypatch):
     np.testing.assert_allclose(found, hessian @ vector, rtol=2e-2, atol=2e-3)
     expected = np.linalg.eigvalsh(hessian)[-1]
     assert largest_eigenvalue(product, like, 12, 1e-5) == pytest.approx(expected, rel=1e-4 if differentiable else 1e-2)
+
+
+def test_sharpness_is_that_of_auxiliary_losses_too():
+    """One of 0.2 w^2 adds 0.4 to each eigenvalue."""
+    trainer, hessian = regression()
+    usual = trainer.objective
+
+    def reporting(model, batch):
+        model["_report"] = {"size_loss": 0.2 * mx.square(model.weight).sum()}
+        return usual(model, batch)
+
+    trainer.objective = reporting
+    expected = np.linalg.eigvalsh(hessian)[-1] + 0.4
+    assert largest_eigenvalue(*hessian_of(trainer), 12, 1e-5) == pytest.approx(expected, rel=1e-4)
 
 
 def test_another_error_of_the_loss_is_raised():

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from lmx_core.cli import lmx
 from lmx_core.errors import CheckpointError
+from lmx_core.train import plot
 from lmx_core.train.history import found_in, read_history
 from lmx_core.train.plot import differences, smoothed
 
@@ -123,6 +124,20 @@ def test_a_page_needs_no_other_file(tmp_path, monkeypatch):
     assert "second" in (tmp_path / "all.html").read_text()
 
 
+def test_curves_lie_over_what_is_asked_for(tmp_path, monkeypatch):
+    """The picture has the validation once: in bits per byte where these are known."""
+    pytest.importorskip("matplotlib", reason="curves need the extra plot")
+    figures = []
+    draw = plot._figure
+    monkeypatch.setattr(plot, "_figure", lambda *given: figures.append(draw(*given)) or figures[-1])
+    plot.plot_runs([read_history(write(tmp_path, "run"))], tmp_path / "curves.png", over="tokens")
+    drawn = {axes.get_ylabel(): axes.lines[0].get_xydata().tolist() for axes in figures[0].axes}
+    assert drawn == {
+        plot.LABELS["loss"]: [[100, 3.0], [200, 2.0], [300, 1.5]],
+        plot.LABELS["val_bpb"]: [[200, 5.0], [300, 2.5]],
+    }
+
+
 def test_plotting_refuses_what_it_cannot_draw(tmp_path):
     run = write(tmp_path, "run")
     done = CliRunner().invoke(lmx, ["plot", str(run), "--out", "curve.pdf"])
@@ -138,7 +153,7 @@ def test_one_run_shows_all_of_its_config(tmp_path):
 
 
 def test_smoothing_keeps_a_constant_and_lags_little():
-    assert smoothed([2.0] * 50) == pytest.approx([2.0] * 50)
+    assert smoothed([2.0] * 500) == pytest.approx([2.0] * 500)
     line = smoothed([float(i) for i in range(1000)])
     assert line[-1] == pytest.approx(999 - 19, abs=1)  # a mean over about 2 % of the run
     assert smoothed([5.0, 1.0])[0] == 5.0

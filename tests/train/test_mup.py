@@ -218,15 +218,18 @@ def test_groups_come_on_top_and_decay_is_not_slowed():
     for decay in (0.0, 0.1):
         net = model(256)
         before = flat_parameters(net)
-        groups = (ParameterGroup(match="layers.0.*", rate=0.5),)
+        groups = (
+            ParameterGroup(match="layers.0.*", rate=0.5),
+            ParameterGroup(match="layers.1.*", weight_decay=3 * decay),
+        )
         optimizer = optimizer_of(net, learning_rate=0.01, weight_decay=decay, groups=groups)
         optimizer.update(net, {"layers": [layer.trainable_parameters() for layer in net.layers]})
         taken.append({path: before[path] - weight for path, weight in flat_parameters(net).items()})
-    for layer, rate in ((0, 0.5), (1, 1.0)):
+    for layer, rate, decay in ((0, 0.5, 0.1), (1, 1.0, 0.3)):
         name = f"layers.{layer}.ffn.up.weight"
         assert mx.abs(taken[0][name]).max().item() == pytest.approx(0.01 * rate / 4, rel=1e-3)
         share = (taken[1][name] - taken[0][name]) / before[name]
-        assert mx.median(share).item() == pytest.approx(0.01 * rate * 0.1, rel=2e-2)
+        assert mx.median(share).item() == pytest.approx(0.01 * rate * decay, rel=2e-2)
 
 
 @pytest.mark.parametrize("tied", [True, False])

@@ -1,5 +1,6 @@
 """What a step makes smaller."""
 
+import attrs
 import mlx.core as mx
 import pytest
 from mlx import nn
@@ -17,8 +18,8 @@ BATCH = {name: mx.random.randint(0, 50, (3, 12), key=mx.random.key(i)) for i, na
 MASK = mx.random.bernoulli(0.5, (3, 12), key=mx.random.key(2))
 
 
-def model():
-    return randomise(LanguageModel(ModelConfig(block=SMALL, vocab_size=50, n_layers=1)))
+def model(**block):
+    return randomise(LanguageModel(ModelConfig(block=attrs.evolve(SMALL, **block), vocab_size=50, n_layers=1)))
 
 
 def objective(**options):
@@ -34,6 +35,14 @@ def test_plainly_it_is_cross_entropy():
         loss, count, metrics = objective()(net, batch)
         close(loss, nn.losses.cross_entropy(logits, BATCH["targets"], weights, reduction="sum"), 1e-5)
         assert (count.item(), metrics) == (counted, {})
+
+
+def test_documents_of_a_row_are_predicted_each_by_itself():
+    net = model(position="rope")
+    found = objective()(net, {**BATCH, "segments": mx.arange(12)[None] // 5 + mx.zeros((3, 1), mx.int32)})[0]
+    parts = [{name: value[:, i : i + 5] for name, value in BATCH.items()} for i in (0, 5, 10)]
+    close(found, sum(objective()(net, part)[0] for part in parts), 1e-5)
+    assert found.item() != pytest.approx(objective()(net, BATCH)[0].item(), rel=1e-3)
 
 
 @pytest.mark.parametrize("chunk", [None, 5])

@@ -47,12 +47,13 @@ def trained(module, gradients, **settings):
     return flat(module)
 
 
-def small(**settings):
-    """Four updates of a matrix and a vector at rate 0.05."""
+def small(learning_rate=0.05, **settings):
+    """Four updates of a matrix and a vector."""
     start, numbers = np.sin(np.arange(1, 10)).astype(np.float32), np.arange(9, dtype=np.float32)
     gradients = [np.cos(t + numbers) for t in range(1, 5)]
     module = Parts(w=start[:6].reshape(3, 2), b=start[6:])
-    found = trained(module, [{"w": g[:6].reshape(3, 2), "b": g[6:]} for g in gradients], learning_rate=0.05, **settings)
+    updates = [{"w": g[:6].reshape(3, 2), "b": g[6:]} for g in gradients]
+    found = trained(module, updates, learning_rate=learning_rate, **settings)
     return [*found["w"].flatten().tolist(), *found["b"].tolist()]
 
 
@@ -87,11 +88,11 @@ def test_an_update_is_lion():
     assert small(optimizer="lion", weight_decay=0.2) == pytest.approx(start.tolist(), abs=1e-6)
 
 
-def quintic(x):
+def quintic(x, iterations=5):
     """Newton-Schulz of one matrix as its author writes it."""
     x = x.T if len(x) > len(x[0]) else x
     x = x / np.linalg.norm(x)
-    for _ in range(5):
+    for _ in range(iterations):
         gram = x @ x.T
         x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
     return x
@@ -110,6 +111,40 @@ def test_an_update_is_muon(nesterov, scale, factor):
     found = small(optimizer=spec("muon", nesterov=nesterov, scale=scale), weight_decay=0.1)
     assert found[:6] == pytest.approx(weight.flatten().tolist(), abs=1e-5)
     assert found[6:] == pytest.approx([0.616661, 1.163188, 0.560657], abs=2e-6)
+
+
+def test_options_of_muon_and_of_its_adamw():
+    """Steps of Newton-Schulz for the matrix, what is added to the root for the vector: a first update by the formulas."""
+    gradient, numbers = np.cos(1 + np.arange(9)), np.sin(np.arange(1, 10))
+    expected = numbers[:6].reshape(3, 2) - 0.05 * 0.2 * 3**0.5 * quintic(1.95 * gradient[:6].reshape(3, 2), 2).T
+    module = Parts(w=numbers[:6].reshape(3, 2), b=numbers[6:])
+    chosen = spec("muon", iterations=2, eps=0.5)
+    updates = [{"w": gradient[:6].reshape(3, 2), "b": gradient[6:]}]
+    found = trained(module, updates, optimizer=chosen, learning_rate=0.05, weight_decay=0.0)
+    np.testing.assert_allclose(found["w"], expected, atol=1e-5)
+    np.testing.assert_allclose(found["b"], numbers[6:] - 0.05 * gradient[6:] / (np.abs(gradient[6:]) + 0.5), atol=1e-6)
+
+
+def test_an_update_is_adafactor():
+    """With options of its own: floors that are reached, updates that are shortened, and a rate above 1 / sqrt(step)."""
+    options = {"beta2_decay": -0.5, "eps": 0.5, "smallest": 2.0, "clip": 0.25}
+
+    def size(x):
+        return np.sqrt((x**2).mean())
+
+    start, numbers = np.sin(np.arange(1, 10)), np.arange(9)
+    weights, means = [start[:6].reshape(3, 2), start[6:]], [[0.0, 0.0], [0.0]]
+    for t in range(1, 5):
+        gradient = np.cos(t + numbers)
+        for i, g in enumerate((gradient[:6].reshape(3, 2), gradient[6:])):
+            new = [(g**2).mean(1, keepdims=True), (g**2).mean(0, keepdims=True)] if g.ndim > 1 else [g**2]
+            means[i] = found = [old + t**-0.5 * (each - old) for old, each in zip(means[i], new, strict=True)]
+            squares = found[0] * found[1] / max(found[0].mean(), 0.5) if g.ndim > 1 else found[0]
+            update = g / np.sqrt(np.maximum(squares, 0.25))
+            rate = min(0.9, t**-0.5) * max(size(weights[i]), 2.0) / max(1, size(update) / 0.25)
+            weights[i] = weights[i] - rate * update
+    found = small(optimizer=spec("adafactor", **options), weight_decay=0.0, learning_rate=0.9)
+    assert found == pytest.approx(np.concatenate([weights[0].ravel(), weights[1]]).tolist(), abs=1e-5)
 
 
 def test_singular_values_come_near_1():
@@ -148,6 +183,7 @@ def test_muon_is_for_matrices_inside_the_model():
     assert hidden == names | {"project_in.weight", "project_out.weight"}
     assert hidden | others == set(flat(model))
     assert not hidden & others
+    assert [optimizer.is_hidden("w", mx.zeros(shape)) for shape in ((2, 8), (1, 8), (8, 1))] == [True, False, False]
 
 
 def test_both_parts_of_muon_follow_the_schedule():
@@ -245,6 +281,13 @@ def test_a_group_without_decay_decays_as_ever():
     np.testing.assert_allclose(found[name], 0.5 * usual[name] - 0.005 * 0.2 * before[name], atol=2e-6)
     name = "layers.1.layout.ffn_norm.weight"
     np.testing.assert_allclose(found[name], 0.5 * usual[name], atol=2e-6)
+
+
+def test_a_stated_decay_is_in_place_of_the_usual_one():
+    found, before = moved("adamw", ParameterGroup(match="embed.*", weight_decay=0.3), decay=0.2)
+    usual, _ = moved("adamw", decay=0.0)
+    for name, decay in (("embed.weight", 0.3), ("layers.1.ffn.up.weight", 0.2)):
+        np.testing.assert_allclose(found[name], usual[name] - 0.01 * decay * before[name], atol=2e-6)
 
 
 def test_groups_go_around_an_optimizer_that_knows_nothing_of_them():

@@ -120,6 +120,29 @@ def test_a_run_goes_on_with_another_number_of_ranks(folder, train):
     assert len(losses(resumed.path)) == 20
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ('data.source={ name = "padded", bucketed = true, multiple = 1 }',),
+        ('data.source="padded"', 'data.curriculum={ name = "difficulty", steps = 9, start = 1e-3 }'),
+    ],
+    ids=["bucketed", "difficulty"],
+)
+def test_ranks_share_the_samples_of_one(folder, settings):
+    """Also where the size of a batch decides on what is read: two ranks read what one does of the double batch."""
+    text = (folder / "corpus.txt").read_text()
+    (folder / "corpus.txt").write_text("\n\n".join(text[i : i + 2 + i % 29] for i in range(0, len(text), 31)))
+    settings = ('data.dataset={ name = "text", paths = ["corpus.txt"], separator = "\\n\\n" }', *settings)
+    alone = main.started(folder / "tiny.toml", [*settings, "train.batch_size=4"], None, False).trainer.source
+    shared = main.started(
+        folder / "tiny.toml", [*settings, "train.batch_size=2"], None, False, Recording()
+    ).trainer.source
+    for step, first in ((0, 0), (4, 40), (9, 400)):
+        one, two = (dict(each.batch(range(first, first + 4), step)) for each in (alone, shared))
+        assert one.keys() == two.keys()
+        assert all((one[name] == two[name]).all() for name in one)
+
+
 def alive(process):
     try:
         os.kill(process, 0)

@@ -8,6 +8,7 @@ import pytest
 from lmx_core import spec
 from lmx_core.construct import build
 from lmx_core.errors import ConfigError
+from lmx_core.registry import registry
 from lmx_core.train.config import TrainConfig
 
 VECTORS = Path(__file__).parents[3] / "shared" / "vectors" / "schedules.npz"
@@ -61,6 +62,12 @@ def test_rates_of_ten_steps(chosen, expected):
     assert rates(chosen, 10, 2) == pytest.approx(expected, abs=1e-4)
 
 
+def test_a_long_warm_up_is_followed_by_the_way_down():
+    """Where it ends after the stable part should."""
+    expected = [*(np.arange(1, 9) / 9), 1.0, 0.5]
+    assert rates(spec("wsd", decay_fraction=0.5, final_fraction=0.0, shape="linear"), 10, 8) == pytest.approx(expected)
+
+
 def test_a_schedule_ends_at_its_final_fraction():
     for name in ("linear", "cosine", "wsd"):
         assert schedule(name, 10, 0, peak=2.0)(10, 1.0) == pytest.approx(0.2)
@@ -93,6 +100,31 @@ def test_shares_are_in_proportion():
     parts = [{"schedule": "constant", "share": 1}, {"schedule": "constant", "share": 2, "peak": 0.5}]
     assert rates(spec("joined", parts=parts), 10, 0) == [1.0] * 4 + [0.5] * 6
     assert schedule(spec("joined", parts=parts), 10, 0)(10, 1.0) == 0.5
+
+
+def test_parts_begin_at_their_step_whatever_rounding_says():
+    """Three times 0.1 is a little more than 0.3."""
+    parts = [{"schedule": "constant", "peak": (i + 1) / 10} for i in range(10)]
+    assert rates(spec("joined", parts=parts), 10, 0) == pytest.approx([(i + 1) / 10 for i in range(10)])
+
+
+def test_parts_are_told_their_own_length():
+    """A schedule of another author may read `max_steps`."""
+
+    @registry("schedule").register("told")
+    class Told:
+        def __init__(self, config):
+            self.steps = config.max_steps
+
+        def __call__(self, step, progress):
+            return 1.0
+
+    try:
+        parts = [{"schedule": "told", "share": share} for share in (1, 3)]
+        made = schedule(spec("joined", parts=parts), 40, 0)
+    finally:
+        registry("schedule").unregister("told")
+    assert [part.steps for *_, part in made.parts] == [10, 30]
 
 
 def test_parts_are_checked():

@@ -371,28 +371,6 @@ def test_frozen_parameters_stay():
     }
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("constant", [0.5, 1.0, 1.0, 1.0, 1.0]),
-        ("linear", [0.5, 1.0, 0.75, 0.5, 0.25]),
-        ("cosine", [0.5, 1.0, 0.8536, 0.5, 0.1464]),
-    ],
-)
-def test_schedules(name, expected):
-    """One step of warm-up of five, then down to nothing at the end."""
-    options = {} if name == "constant" else {"final_fraction": 0.0}
-    config = TrainConfig(max_steps=5, warmup_steps=1, learning_rate=1.0)
-    schedule = build("schedule", spec(name, **options), config)
-    assert [schedule(i, i / 5) for i in range(5)] == pytest.approx(expected, abs=1e-4)
-
-
-def test_a_schedule_ends_at_its_final_fraction():
-    config = TrainConfig(max_steps=10, warmup_steps=0, learning_rate=2.0)
-    assert build("schedule", "cosine", config)(10, 1.0) == pytest.approx(0.2)
-    assert build("schedule", "linear", config)(0, 0.0) == pytest.approx(2.0)
-
-
 def test_a_step_that_cannot_be_traced_leaves_the_generator_as_it_was():
     """Else every later draw of this process would fail, whoever asks for it."""
 

@@ -1,16 +1,18 @@
 """The loop keeps its budgets, leaves broken updates out, averages, and goes on after a kill as if there had been none."""
 
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import mlx.core as mx
 import numpy as np
 import pytest
-from mlx.utils import tree_flatten
+from mlx.utils import tree_flatten, tree_map
 
 from lmx_core import LanguageModel, load_model, make_config
 from lmx_core.checkpoint import model_directory
@@ -18,9 +20,11 @@ from lmx_core.construct import build
 from lmx_core.errors import ConfigError, LmxError
 from lmx_core.flops import training_flops
 from lmx_core.registry import registry
+from lmx_core.testing.runs import BRIEF, brief_trainer
 from lmx_core.train.config import TrainConfig
+from lmx_core.train.parallel.ranks import Ranks
 from lmx_core.train.run import checkpoints
-from lmx_core.train.step import Micro, Step
+from lmx_core.train.step import Micro, Step, seed_of
 from lmx_core.train.trainer import Callback
 
 
@@ -76,12 +80,13 @@ def sometimes():
 
 
 def test_an_update_that_is_not_finite_is_left_out(train, sometimes):
-    """Nothing moves, the step counts, and it is told how many were skipped."""
+    """Nothing moves, the step counts, and it is told how many were skipped; that those in a row are few is enough."""
     sometimes.broken, looking = (3, 6), Weights()
     job, summary = train(
         "train.objective=sometimes",
         "train.compile=false",
         "train.max_steps=8",
+        "train.max_bad_steps=1",
         "train.eval_interval=100",
         watchers=[looking],
     )
@@ -94,6 +99,100 @@ def test_an_update_that_is_not_finite_is_left_out(train, sometimes):
     logged = [line for line in lines(job.path) if "grad_norm" in line]
     assert [line["loss"] is None for line in logged] == [not each for each in moved]
     assert logged[-1]["skipped"] == 2
+
+
+def stepped(objective, *batches, ranks=None, **settings):
+    """The metrics of an update of a small model by batches of its objective, and whether it moved."""
+    mx.random.seed(0)
+    net = LanguageModel(make_config("llama", size="tiny", d_model=32, n_heads=4, vocab_size=50))
+    config = TrainConfig(**settings)
+    update = Step(net.train(), objective, build("optimizer", config.optimizer, config), config, ranks)
+    before = {path: np.array(weight) for path, weight in tree_flatten(net.parameters())}
+    found = update([Micro(batch, seed=0) for batch in batches], 1e-2)
+    return found, any((before[path] != np.array(weight)).any() for path, weight in tree_flatten(net.parameters()))
+
+
+@pytest.mark.parametrize("broken", ["loss", "grad_norm"])
+def test_either_of_loss_and_gradient_must_be_finite(broken):
+    """A loss may be no number whose gradient is one, and the other way round."""
+
+    def objective(model, batch):
+        logits = model(batch["inputs"])[0]
+        nothing = 0 * logits.sum()
+        added = {"loss": mx.array(mx.nan), "grad_norm": mx.sqrt(nothing), "": nothing}[batch["broken"]]
+        return mx.square(logits).sum() + added, logits.shape[1], {}
+
+    for each, moves in ((broken, False), ("", True)):
+        found, moved = stepped(objective, {"inputs": mx.array([[1, 2, 3]]), "broken": each}, compile=False)
+        assert {name: math.isfinite(found[name]) for name in ("loss", "grad_norm")} == {
+            name: name != each for name in ("loss", "grad_norm")
+        }
+        assert moved == moves
+
+
+def test_metrics_of_an_objective_are_means_like_its_loss():
+    """Of all micro-batches, by how many targets these have; where no target counts, everything is 0."""
+
+    def objective(model, batch):
+        x = batch["x"]
+        nats = (model(mx.array([[1]]))[0].sum() * 0 + x).sum()
+        return nats, x.size, {"twice": 2 * x.sum()} | ({"alone": x.sum()} if x.size == 1 else {})
+
+    found, _ = stepped(objective, {"x": mx.array([3.0])}, {"x": mx.array([1.0, 2.0, 6.0])}, compile=False)
+    assert (found["loss"], found["twice"], found["alone"]) == (3.0, 6.0, 0.75)
+    found, _ = stepped(objective, {"x": mx.zeros(0)}, compile=False)
+    assert (found["loss"], found["grad_norm"], found["twice"]) == (0.0, 0.0, 0.0)
+
+
+class Twins(Ranks):
+    """Two ranks that always have the same."""
+
+    def __init__(self):
+        super().__init__()
+        self.size = 2
+
+    def sum(self, tree):
+        return tree_map(lambda each: 2 * each, tree)
+
+
+def test_what_components_report_is_averaged_over_batches_and_ranks():
+    """Each of which counts as much as another."""
+
+    def objective(model, batch):
+        model.layers[0]["_report"] = {"seen": batch["x"].mean()}
+        return model(mx.array([[1]]))[0].sum() * 0 + batch["x"].sum(), batch["x"].size, {}
+
+    batches = {"x": mx.array([3.0])}, {"x": mx.array([1.0, 2.0, 6.0])}
+    for ranks in (None, Twins()):
+        found, _ = stepped(objective, *batches, ranks=ranks, compile=False)
+        assert (found["loss"], found["layers.0.seen"]) == (3.0, 3.0)
+
+
+def test_random_numbers_are_those_of_the_seed_and_of_the_sample():
+    """The same in every version: a run that is resumed draws what it would have."""
+    seeds = [seed_of(seed, sample) for seed in (0, 1) for sample in (0, 1, 12)]
+    assert len(set(seeds)) == 6
+    assert seeds[0] == 11807284506806067046
+    trainer = brief_trainer(config=TrainConfig(**BRIEF, seed=7, grad_accumulation_steps=2))
+    trainer.samples = 20
+    assert [micro.seed for micro in trainer._micros()] == [seed_of(7, 20), seed_of(7, 22)]
+
+
+def test_a_position_is_all_that_is_counted():
+    """As JSON, in which checkpoints have it."""
+    counted = {"step": 5, "samples": 40, "tokens": 99, "skipped": 2, "seconds": 1.5, "lowest": [2.0, 3.0], "stale": 1}
+    trainer = brief_trainer()
+    trainer.resume(counted)
+    assert json.loads(json.dumps(trainer.position)) == counted
+    for name in counted:
+        with pytest.raises(KeyError, match=name):
+            trainer.resume({key: value for key, value in counted.items() if key != name})
+
+
+def test_tokens_of_a_step_are_those_of_all_ranks_and_batches():
+    trainer = brief_trainer(config=TrainConfig(**BRIEF, grad_accumulation_steps=3))
+    trainer.ranks = SimpleNamespace(size=2)
+    assert trainer.tokens_per_step == 2 * 12 * 3 * 2
 
 
 def test_too_many_broken_updates_in_a_row_end_the_run(train, sometimes, folder):
@@ -222,6 +321,46 @@ def test_the_best_checkpoints_stay(train):
     best = sorted(sorted(losses, key=lambda step: losses[step])[:2])
     assert max(best) <= 8
     assert [int(path.name[-8:]) for path in checkpoints(job.path)] == [*best, 20]
+
+
+def test_who_is_among_the_best_is_kept():
+    """Of five evaluations on the way; a tie is no new lowest loss, and the last evaluation is not one of them."""
+    losses = iter([9.0, 5.0, 3.0, 4.0, 3.0, 6.0, 0.5])
+    kept = []
+    watch = SimpleNamespace(on_checkpoint=lambda trainer: kept.append((trainer.step, trainer.evaluated)))
+    often = {**BRIEF, "eval_interval": 1, "checkpoint_interval": 5, "eval_at_start": True, "keep_best": 2}
+    trainer = brief_trainer([watch], config=TrainConfig(**often, max_steps=6))
+    trainer.evaluator = lambda model, final: {"val_loss": next(losses)}
+    trainer.run()
+    assert kept == [(1, 5.0), (2, 3.0), (3, 4.0), (4, 3.0), (5, 6.0), (6, None)]
+    assert (trainer.lowest, trainer.stale) == ([3.0, 3.0], 3)
+
+
+def test_a_loss_that_is_no_number_is_above_all_others():
+    """It is never among the best, and the next number is the lowest."""
+    losses = iter([math.nan, 5.0, math.nan, 4.0, math.inf])
+    kept, stale = [], []
+    watch = SimpleNamespace(
+        on_checkpoint=lambda trainer: kept.append(trainer.step),
+        on_eval_end=lambda trainer, metrics: stale.append(trainer.stale),
+    )
+    often = {**BRIEF, "eval_interval": 1, "checkpoint_interval": 100, "keep_best": 3}
+    trainer = brief_trainer([watch], config=TrainConfig(**often, max_steps=6))
+    trainer.evaluator = lambda model, final: {"val_loss": next(losses, 1.0)}
+    trainer.run()
+    assert stale[:5] == [0, 0, 1, 0, 1]
+    assert kept == [2, 4, 6]
+
+
+@pytest.mark.parametrize(("begin", "expected"), [(0, [0, 2, 4]), (2, [4])])
+def test_evaluations_have_their_steps(begin, expected):
+    """A run that goes on is at no start, and the last step is evaluated once."""
+    trainer = brief_trainer(config=TrainConfig(**BRIEF, max_steps=4, eval_at_start=True))
+    evaluated = []
+    trainer.evaluator = lambda model, final: evaluated.append((trainer.step, final)) or {"val_loss": 1.0}
+    trainer.resume({**trainer.position, "step": begin})
+    trainer.run()
+    assert evaluated == [(step, step == 4) for step in expected]
 
 
 @pytest.mark.parametrize("compiled", [True, False])

@@ -13,6 +13,7 @@ from lmx_core.errors import ConfigError
 from lmx_core.files import write_text
 from lmx_core.generation import generate
 from lmx_core.train.callback import SAMPLES, Callback
+from lmx_core.train.callbacks.measurement import some_steps
 from lmx_core.train.callbacks.probe import untouched
 from lmx_core.train.config import TrainConfig
 from lmx_core.train.trainer import Trainer
@@ -29,7 +30,7 @@ class SamplesOptions:
 
     prompts: Sequence[str] = attrs.field(default=(), converter=as_tuple, validator=_not_empty)
     """What is continued; `train.sample_prompt`, or a line break, unless given."""
-    every: int | None = attrs.field(default=None, validator=validators.optional(validators.and_(*at_least_one)))
+    every: int | None = attrs.field(default=None, validator=some_steps)
     """Steps from one to the next; with each evaluation unless given."""
     tokens: int = attrs.field(default=100, validator=at_least_one)
     """How many are drawn."""

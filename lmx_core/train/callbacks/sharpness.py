@@ -14,7 +14,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 
 from lmx_core.config import at_least_one, exact_types
 from lmx_core.objective import auxiliary_loss, take_reports
-from lmx_core.train.callbacks.measurement import Measurement, MeasurementOptions
+from lmx_core.train.callbacks.measurement import Measurement, MeasurementOptions, some_steps
 from lmx_core.train.config import TrainConfig
 from lmx_core.train.trainer import Trainer
 
@@ -30,7 +30,7 @@ REACH = 5e-4
 class SharpnessOptions(MeasurementOptions):
     """Options of `callback="sharpness"`."""
 
-    every: int | None = attrs.field(default=None, validator=validators.optional(validators.and_(*at_least_one)))
+    every: int | None = attrs.field(default=None, validator=some_steps)
     """Steps from one measurement to the next; `train.eval_interval` unless given, since it costs many steps."""
     iterations: int = attrs.field(default=20, validator=at_least_one)
     """Products with the Hessian, at most."""

@@ -64,7 +64,7 @@ class Rank:
         return code if code is None or code >= 0 else 128 - code
 
     def tell(self, message: str) -> None:
-        """A line for `overseen.listen` there."""
+        """A line for `Overseen` there."""
         with suppress(OSError, ValueError):
             assert self.process.stdin is not None
             self.process.stdin.write(f"{message}\n".encode())
