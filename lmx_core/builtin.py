@@ -117,6 +117,7 @@ BUILTIN = {
     "callback.mlflow": "lmx_core.train.loggers.mlflow:MLflow",
     "callback.trackio": "lmx_core.train.loggers.trackio:Trackio",
     "command.train": "lmx_core.cli.train:train",
+    "command.scale": "lmx_core.cli.scale:scale",
     "command.runs": "lmx_core.cli.runs:runs",
     "command.plot": "lmx_core.cli.plot:plot",
     "command.generate": "lmx_core.cli.generate:generate",

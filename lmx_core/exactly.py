@@ -23,7 +23,7 @@ class Problems(Exception):
 
     def below(self, key: str) -> list[tuple[str, str]]:
         return [
-            (f"{key}{path if path.startswith('[') or not path else f'.{path}'}", message)
+            (f"{key}.{path}" if key and path and not path.startswith("[") else f"{key}{path}", message)
             for path, message in self.found
         ]
 

@@ -33,3 +33,11 @@ def atomically(path: Path) -> Generator[Path, None, None]:
 def write_text(path: Path, text: str) -> None:
     with atomically(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def clear(folder: Path) -> None:
+    """Remove what processes that were killed while they wrote into a folder left there. None may write meanwhile."""
+    for temporary in folder.glob(".*.tmp*"):
+        shutil.rmtree(temporary, ignore_errors=True)
+        with suppress(OSError):
+            temporary.unlink()

@@ -225,9 +225,14 @@ def _value(converter: cattrs.Converter, field: Field, data: Any, installed: bool
     if problem := field_problem(field, value):
         raise Problems(("", problem))
     if installed and "kind" in field.metadata:
-        for part in value if isinstance(value, tuple) else (value,):
+        several = isinstance(value, tuple)
+        problems: list[tuple[str, str]] = []
+        for i, part in enumerate(value if several else (value,)):
             if isinstance(part, ComponentSpec):
-                options_of(registry(field.metadata["kind"]).get(part.name), part, installed=True)
+                with collecting(problems, f"[{i}]" if several else ""):
+                    options_of(registry(field.metadata["kind"]).get(part.name), part, installed=True)
+        if problems:
+            raise Problems(*problems)
     return value
 
 

@@ -7,6 +7,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from mlx import nn
+from mlx import optimizers as optim
 from mlx.utils import tree_flatten, tree_map
 
 from lmx_core import LanguageModel, ModelConfig, losses
@@ -22,6 +23,8 @@ from lmx_core.losses import (
 )
 from lmx_core.testing import SMALL, randomise
 from lmx_core.testing.checks import close
+from lmx_core.train.config import TrainConfig
+from lmx_core.train.step import Micro, Step
 
 VECTORS = Path(__file__).parents[2] / "shared/vectors"
 HEADS = {
@@ -352,13 +355,21 @@ def test_vectors_of_log_probabilities():
 
 
 def test_vectors_of_accumulation():
+    """Through the step that trains: four micro-batches in one update."""
     case = vectors("grad_accumulation")
 
-    def step(weight, x, y):
-        return logits_cross_entropy(x @ weight.T, y).loss
+    class Head(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = mx.array(case["in.weight"])
+
+    def objective(model, batch):
+        return logits_cross_entropy(batch["x"] @ model.weight.T, batch["y"]).loss, batch["y"].size, {}
 
     pairs = [(mx.array(case[f"in.x{i}"]), mx.array(case[f"in.y{i}"].astype(np.int32))) for i in range(4)]
-    found = [mx.value_and_grad(step)(mx.array(case["in.weight"]), *pair) for pair in pairs]
-    total = sum(len(y) for _, y in pairs)
-    agree(sum(loss for loss, _ in found) / total, case["out.loss"])
-    agree(sum(gradient for _, gradient in found) / total, case["out.d_weight"])
+    for compiled in (True, False):
+        net, config = Head(), TrainConfig(max_grad_norm=None, compile=compiled)
+        update = Step(net, objective, optim.SGD(1.0), config)
+        found = update([Micro({"x": x, "y": y}, seed=0) for x, y in pairs], 1.0)
+        agree(found["loss"], case["out.loss"])
+        agree(mx.array(case["in.weight"]) - net.weight, case["out.d_weight"])

@@ -78,7 +78,7 @@ class Job:
         self.trainer.callbacks += watchers
         if self.path is None:
             return self._trained()
-        with self.directory.locked():
+        with runs.locked(self.path):
             summary = self._trained()
             if summary["stopped"] is None:
                 summary |= {"sample": self._sample()}

@@ -53,15 +53,22 @@ def plot_runs(runs: Sequence[History], picture: Path, over: str = "step") -> Non
 def page(runs: Sequence[History], file: Path, over: str = "step") -> None:
     """Every metric of the runs, their last numbers, and in what their configs differ, as one HTML page."""
     drawings = "".join(_svg(_figure(runs, [name], over)) for name in _measured(runs))
-    title = html.escape(", ".join(run.name for run in runs))
+    names = _names(runs)
+    title = html.escape(", ".join(names))
     sections = [
         f"<h1>{title}</h1>",
-        _table(["run", *(label for label, _ in FIGURES)], [[run.name, *_figures(run)] for run in runs]),
+        _table(["run", *(label for label, _ in FIGURES)], list(map(_row, names, runs))),
         f"<div class=curves>{drawings}</div>",
         "<h2>In what their configs differ</h2>" if len(runs) > 1 else "<h2>Config</h2>",
-        _table(["key", *(run.name for run in runs)], differences(runs)),
+        _table(["key", *names], differences(runs)),
     ]
     write_text(file, PAGE.format(title=title, body="\n".join(sections)))
+
+
+def _names(runs: Sequence[History]) -> list[str]:
+    """Those of their directories; the paths where several are called alike."""
+    names = [run.name for run in runs]
+    return names if len(set(names)) == len(names) else [str(run.path) for run in runs]
 
 
 def differences(runs: Sequence[History]) -> list[list[str]]:
@@ -84,8 +91,8 @@ FIGURES = (
 """What is said of each run beside its curves."""
 
 
-def _figures(run: History) -> list[str]:
-    return [found(run) for _, found in FIGURES]
+def _row(name: str, run: History) -> list[str]:
+    return [name, *(found(run) for _, found in FIGURES)]
 
 
 def _number(value: float | None) -> str:
@@ -109,8 +116,8 @@ def _figure(runs: Sequence[History], names: Sequence[str], over: str) -> Any:
     figure = Figure(figsize=(WIDTH * len(names), HEIGHT), layout="constrained")
     panels = figure.subplots(1, len(names), squeeze=False)[0]
     for axes, name in zip(panels, names, strict=True):
-        for i, run in enumerate(runs):
-            _curve(axes, run, name, over, f"C{i % 10}")
+        for i, (run, label) in enumerate(zip(runs, _names(runs), strict=True)):
+            _curve(axes, run, name, over, f"C{i % 10}", label)
         axes.set(xlabel=OVER[over], ylabel=LABELS.get(name, name))
         axes.grid(alpha=0.25)
         if len(runs) > 1:
@@ -118,15 +125,15 @@ def _figure(runs: Sequence[History], names: Sequence[str], over: str) -> Any:
     return figure
 
 
-def _curve(axes: Any, run: History, name: str, over: str, colour: str) -> None:
+def _curve(axes: Any, run: History, name: str, over: str, colour: str, label: str) -> None:
     x, y = run.series(name, over)
     if not x:
         return
     if name in SMOOTHED and len(y) > 20:
         axes.plot(x, y, color=colour, linewidth=0.6, alpha=0.3)
-        axes.plot(x, smoothed(y), color=colour, linewidth=1.4, label=run.name)
+        axes.plot(x, smoothed(y), color=colour, linewidth=1.4, label=label)
         return
-    axes.plot(x, y, "o-" if len(y) < 40 else "-", color=colour, markersize=3, linewidth=1.2, label=run.name)
+    axes.plot(x, y, "o-" if len(y) < 40 else "-", color=colour, markersize=3, linewidth=1.2, label=label)
     if name.startswith("val_"):
         axes.annotate(
             f"{y[-1]:.3f}", (x[-1], y[-1]), xytext=(-4, 7), textcoords="offset points", ha="right", color=colour

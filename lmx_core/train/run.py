@@ -27,7 +27,7 @@ from lmx_core.checkpoint import (
 from lmx_core.data.corpus import Corpus
 from lmx_core.data.tokenizers import save_tokenizer
 from lmx_core.errors import CheckpointError
-from lmx_core.files import atomically, write_text
+from lmx_core.files import atomically, clear, write_text
 from lmx_core.freeze import check_installed, migrated, records
 from lmx_core.model import flat_parameters
 from lmx_core.serialize import plain, structure, to_toml
@@ -55,18 +55,10 @@ class RunDirectory(Callback):
     def metrics(self) -> Path:
         return self.path / METRICS
 
-    @contextmanager
-    def locked(self) -> Generator[None, None, None]:
-        """Keep other processes from writing here meanwhile."""
-        with (self.path / LOCK).open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise CheckpointError(f"another process is training in {self.path}. Wait for it, or stop it.") from None
-            yield
-
     def on_train_begin(self, trainer: Trainer) -> None:
-        """Write the resolved config, and drop the metrics of steps that a resumed run takes again."""
+        """Write the resolved config; drop what a kill left half written, and the metrics of steps that are taken again."""
+        for folder in (self.path, self.path / CHECKPOINTS):
+            clear(folder)
         write_text(self.path / CONFIG, to_toml(plain(self.config)))
         if self.metrics.exists():
             lines = [text for text, line in whole_lines(self.metrics) if line["step"] <= trainer.step]
@@ -131,10 +123,22 @@ def _loss(checkpoint: Path) -> float | None:
     return None
 
 
+@contextmanager
+def locked(path: Path) -> Generator[None, None, None]:
+    """Keep other processes from writing to a run's directory meanwhile."""
+    with (path / LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise CheckpointError(f"another process is training in {path}. Wait for it, or stop it.") from None
+        yield
+
+
 def claim(path: Path, another: bool, replace: bool) -> Path:
     """Make a run's directory, this process's own: `path`, or the next free name like it, or in place of a run there."""
     if replace and path.exists():
-        shutil.rmtree(path)
+        with locked(path):
+            shutil.rmtree(path)
     names = (path if i == 1 else path.with_name(f"{path.name}-{i}") for i in itertools.count(1))
     for place in names if another else [path]:
         with suppress(FileExistsError):

@@ -95,7 +95,7 @@ class Step:
         self._norm: Callable[..., array] = _norm
         self._update: Callable[..., None] = self._update_with
         self._to_compile = config.compile
-        self.parts = 1
+        self._rows_alone, self.parts = False, 1
         """Of the rows of a batch, computed side by side."""
         self.shards: Shards | None = None
 
@@ -129,12 +129,12 @@ class Step:
         Where one of the first two is not finite, nothing has changed.
         """
         if self._to_compile:
+            self._rows_alone = self._are_alone(batches[0].arrays)
             self._compile()
         self.optimizer.learning_rate = learning_rate
         loss, count, metrics, reports, gradients = self._of_all_ranks(batches)
-        share = len(batches) * self.ranks.size
-        reports = {name: value / share for name, value in reports.items()}
         scale = 1 / mx.maximum(count, 1)
+        reports = {name: value * scale for name, value in reports.items()}
         norm = (self.shards.norm(gradients) if self.shards else self._norm(gradients)) * scale
         measured = {"loss": loss * scale, "grad_norm": norm, **{name: value * scale for name, value in metrics.items()}}
         measured |= {name: value for name, value in reports.items() if value.ndim == 0}
@@ -155,7 +155,9 @@ class Step:
         total: Any = None
         for batch in batches:
             with _drawing_from(batch.seed):
-                found = self._gradients(dict(batch.arrays))
+                loss, count, metrics, reports, gradients = self._gradients(dict(batch.arrays))
+            reports = {name: value * count for name, value in reports.items()}
+            found = loss, count.astype(mx.float32), metrics, reports, gradients
             total = found if total is None else _added(total, found)
             if len(batches) > 1 or self.thrifty or self.parts > 1:
                 with one_core_each(self.parts):
@@ -176,17 +178,23 @@ class Step:
         return scale * mx.minimum(self.max_grad_norm / (norm + 1e-6), 1.0)
 
     def _gradients_abreast(self, batch: Mapping[str, array]) -> Any:
-        """The same, of parts of the rows side by side where that serves.
+        """The same, of parts of the rows side by side where that serves, and where rows have nothing to do with each other.
 
-        Not of a model that reports: what a mixture balances is the whole batch.
+        Not of a model that reports, as what a mixture balances is the whole batch, nor of one with dropout, whose numbers
+        would be others.
         """
-        self.parts = parts_of(batch)
-        if self.parts > 1:
-            found = abreast(self._gradients_of, batch, self.parts, _added)
-            if not found[3]:
-                return found
-        self.parts = 1
-        return self._gradients_of(batch)
+        self.parts = parts_of(batch) if self._rows_alone else 1
+        if self.parts == 1:
+            return self._gradients_of(batch)
+        return abreast(self._gradients_of, batch, self.parts, _added)
+
+    def _are_alone(self, batch: Mapping[str, array]) -> bool:
+        """Whether the rows of a batch have nothing to do with each other; a pass, of which nothing is computed, tells."""
+        if not getattr(self.objective, "rows_alone", False) or _drops(self.model):
+            return False
+        with _drawing_from(0):
+            self.objective(self.model, batch)
+        return not take_reports(self.model)
 
     def _gradients_of(self, batch: Mapping[str, array]) -> Any:
         everything = self.model.parameters()
@@ -196,7 +204,7 @@ class Step:
                 self.model.update(tree_map_with_path(self._rounded, weights))
             nats, count, metrics = self.objective(self.model, batch)
             reports = take_reports(self.model)
-            count = mx.array(count, mx.float32)
+            count = count if isinstance(count, array) else mx.array(float(count))
             return nats + auxiliary_loss(reports) * count, (nats, count, dict(metrics), reports)
 
         (_, found), gradients = mx.value_and_grad(loss)(self.model.trainable_parameters())
@@ -226,6 +234,11 @@ def averaged(model: nn.Module, averages: Mapping[str, array]) -> Generator[None,
         yield
     finally:
         model.update(tree_unflatten(list(before.items())))
+
+
+def _drops(model: nn.Module) -> bool:
+    """Whether some of its numbers are dropped at random."""
+    return any(isinstance(each, nn.Dropout) and each._p_1 < 1 for each in model.modules())
 
 
 def _added(a: Any, b: Any) -> Any:

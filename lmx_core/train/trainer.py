@@ -9,10 +9,11 @@ from statistics import median
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 
 from lmx_core import hooks
 from lmx_core.construct import build
-from lmx_core.errors import ConfigError, LmxError
+from lmx_core.errors import ConfigError, DataError, LmxError
 from lmx_core.flops import training_flops
 from lmx_core.model import LanguageModel, flat_parameters
 from lmx_core.protocols import Objective, Source
@@ -80,7 +81,8 @@ class Trainer:
         self.usual: frozenset[str] = frozenset()
         """The names of what every step measures; others in its metrics are from callbacks."""
         self._asked: str | None = None
-        self._bad = 0
+        self.bad = 0
+        """How many of the last updates in a row were left out."""
         self._flops = training_flops(model, config.seq_len) if config.max_flops else 0.0
         self._times: list[float] = []
 
@@ -96,12 +98,14 @@ class Trainer:
     @property
     def position(self) -> dict[str, Any]:
         """Where the run stands; `resume` takes it."""
-        names = ("step", "samples", "tokens", "skipped", "seconds", "lowest", "stale")
+        names = ("step", "samples", "tokens", "skipped", "seconds", "lowest", "stale", "bad")
         return {name: getattr(self, name) for name in names}
 
     def resume(self, position: Mapping[str, Any]) -> None:
-        """`KeyError` where the position lacks something."""
-        for name in self.position:
+        """`KeyError` where the position lacks something, `ValueError` where it has what no run writes."""
+        for name, usual in self.position.items():
+            if not _like(position[name], usual):
+                raise ValueError(f"{name} is {position[name]!r}")
             setattr(self, name, position[name])
 
     @property
@@ -202,6 +206,12 @@ class Trainer:
 
     def _batch(self, first: int, size: int) -> Mapping[str, mx.array]:
         found = self.source.batch(range(first, first + size), self.step)
+        known = self.model.config.vocab_size
+        if (token := _unknown(found, known)) is not None:
+            raise DataError(
+                f"the data has token {token}, and the model knows 0 to {known - 1}: it is damaged, or made with another "
+                "tokenizer. `lmx data info DIR --check` looks at tokens on disk."
+            )
         return {name: mx.array(value) for name, value in found.items()}
 
     def _read(self, micros: Sequence[Micro]) -> int:
@@ -219,10 +229,10 @@ class Trainer:
     def _guard(self, values: Mapping[str, float], rate: float) -> None:
         wrong = [name for name in ("loss", "grad_norm") if not math.isfinite(values[name])]
         self.skipped += bool(wrong)
-        self._bad = self._bad + 1 if wrong else 0
-        if self._bad > self.config.max_bad_steps:
+        self.bad = self.bad + 1 if wrong else 0
+        if self.bad > self.config.max_bad_steps:
             name = wrong[0]
-            before = f", and {self._bad - 1} steps before it were skipped for the like" if self._bad > 1 else ""
+            before = f", and {self.bad - 1} steps before it were skipped for the like" if self.bad > 1 else ""
             raise self._diverged(f"{name} is {values[name]} at step {self.step}{before}", rate)
 
     def _save(self) -> None:
@@ -264,12 +274,16 @@ class Trainer:
 
     def _rank(self, loss: float) -> bool:
         """Take note of an evaluation on the way; whether it is among those of which the checkpoints stay."""
-        self.evaluated = loss = loss if math.isfinite(loss) else math.inf  # nan has no place in an order
-        better = not self.lowest or loss < self.lowest[0]
-        self.stale = 0 if better else self.stale + 1
+        finite = math.isfinite(loss)
+        self.evaluated = loss if finite else None
+        better = finite and (not self.lowest or loss < self.lowest[0])
+        self.stale = 0 if better or not self.lowest else self.stale + 1
+        if not finite:  # nan has no place in an order
+            return False
         kept = max(self.config.keep_best, 1)
+        among = len(self.lowest) < kept or loss < self.lowest[-1]
         self.lowest = sorted([*self.lowest, loss])[:kept]
-        return self.config.keep_best > 0 and math.isfinite(loss) and loss in self.lowest
+        return self.config.keep_best > 0 and among
 
     def _summary(self, last: Mapping[str, Any]) -> dict[str, Any]:
         return {
@@ -294,3 +308,22 @@ class Trainer:
                 continue
             if told := getattr(each, event, None):
                 told(self, *about)
+
+
+def _like(found: Any, usual: Any) -> bool:
+    """Whether a position may have it where a trainer has the other: a count, a time, a list of losses."""
+    if isinstance(usual, list):
+        return isinstance(found, list) and all(isinstance(loss, int | float) for loss in found)
+    return isinstance(found, int if isinstance(usual, int) else int | float) and 0 <= found < math.inf
+
+
+def _unknown(batch: Mapping[str, Any], size: int) -> int | None:
+    """A token that is not among `size`, or None: MLX would read what lies beyond the embedding, or crash."""
+    for name in {"inputs", "targets"} & batch.keys():
+        tokens = np.asarray(batch[name])
+        if name == "targets" and "mask" in batch:
+            tokens = np.where(np.asarray(batch["mask"]), tokens, 0)
+        for extreme in (tokens.min(initial=0), tokens.max(initial=0)):
+            if not 0 <= extreme < size:
+                return int(extreme)
+    return None

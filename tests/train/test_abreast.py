@@ -1,14 +1,18 @@
 """Rows side by side give what they give one after the other."""
 
+import attrs
 import mlx.core as mx
 import pytest
 from mlx import nn
 from mlx.utils import tree_flatten, tree_map
 
-from lmx_core import LanguageModel, make_config
+from lmx_core import LanguageModel, ModelConfig, build, make_config
 from lmx_core.components import vectorised
+from lmx_core.testing import SMALL, randomise
 from lmx_core.testing.checks import close
 from lmx_core.train import abreast
+from lmx_core.train.config import TrainConfig
+from lmx_core.train.step import Micro, Step
 
 pytestmark = pytest.mark.skipif(mx.default_device() != mx.Device(mx.cpu), reason="needs MLX on a CPU")
 
@@ -69,3 +73,27 @@ def test_products_get_all_cores_back(monkeypatch):
 def test_a_blas_whose_threads_cannot_be_set_is_left_alone(monkeypatch):
     monkeypatch.setattr(abreast, "_setter", lambda: None)
     assert abreast.parts_for(8) == 1
+
+
+@pytest.mark.parametrize(
+    ("dropout", "rows_alone", "expected"),
+    [(0.0, True, 2), (0.1, True, 1), (0.0, False, 1)],
+    ids=["plain", "drops", "joint"],
+)
+def test_rows_are_parted_where_they_have_nothing_to_do_with_each_other(monkeypatch, dropout, rows_alone, expected):
+    """Dropout would draw other numbers, and an objective over several rows would see other rows."""
+    monkeypatch.setattr(abreast, "_cores", lambda: 2)
+    monkeypatch.setattr(abreast, "_setter", lambda: lambda threads: None)
+    config = TrainConfig(dtype="float32")
+    usual = build("objective", config.objective, config)
+
+    class Objective:
+        def __call__(self, model, batch):
+            return usual(model, batch)
+
+    Objective.rows_alone = rows_alone
+    net = randomise(LanguageModel(ModelConfig(block=attrs.evolve(SMALL, dropout=dropout), vocab_size=50, n_layers=1)))
+    update = Step(net.train(), Objective(), build("optimizer", config.optimizer, config), config)
+    tokens = mx.random.randint(0, 50, (4, 9), key=mx.random.key(0))
+    update([Micro({"inputs": tokens, "targets": tokens}, seed=1)], 1e-3)
+    assert update.parts == expected

@@ -254,14 +254,21 @@ def test_a_config_names_them(folder, train):
     assert list(whole) == [2, 4, 6, 8]
     assert all(len(values) > 20 for values in whole.values())
 
-    job, _ = train(chosen, *every, run_dir=folder / "parts", watchers=[Stopping(5)])
-    assert job.trainer.step == 5
+    job, summary = train(chosen, *every, run_dir=folder / "parts", watchers=[Stopping(5)])
+    assert (job.trainer.step, "sample" in summary) == (5, False)
     train(resume=folder / "parts")
     assert measured(folder / "parts") == whole
     assert lines(folder / "parts") == lines(folder / "whole")
     assert [line["step"] for line in lines(folder / "whole")] == [4, 8]
     train(*every, run_dir=folder / "parts", force=True)
     assert not (folder / "parts" / "samples.jsonl").exists()
+
+
+def test_what_is_measured_between_lines_has_a_line(train):
+    """Whatever `log_interval` says."""
+    job, _ = train('train.callbacks=[{name = "weight_stats", every = 3}]', "train.log_interval=2", "train.max_steps=7")
+    rows = [json.loads(line) for line in (job.path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "loss" in row] == [2, 3, 4, 6]
 
 
 class Stopping(Callback):

@@ -124,6 +124,19 @@ def test_a_page_needs_no_other_file(tmp_path, monkeypatch):
     assert "second" in (tmp_path / "all.html").read_text()
 
 
+def test_runs_of_one_name_are_told_apart(tmp_path):
+    """By their paths."""
+    pytest.importorskip("matplotlib", reason="curves need the extra plot")
+    runs = [write(tmp_path / folder, "run", rate) for folder, rate in (("a", 0.1), ("b", 0.2))]
+    called("plot", *runs, "--out", tmp_path / "both.html")
+    text = (tmp_path / "both.html").read_text()
+    assert f"<tr><th>key<th>{runs[0]}<th>{runs[1]}<tr>" in text
+    labels = [
+        each.get_text() for each in plot._figure(list(map(read_history, runs)), ["loss"], "step").axes[0].legend_.texts
+    ]
+    assert labels == [str(run) for run in runs]
+
+
 def test_curves_lie_over_what_is_asked_for(tmp_path, monkeypatch):
     """The picture has the validation once: in bits per byte where these are known."""
     pytest.importorskip("matplotlib", reason="curves need the extra plot")

@@ -337,14 +337,16 @@ def test_loggers_are_callbacks(name, tmp_path, monkeypatch):
     """The suite of the kind, with the tracker itself, and no network."""
     pytest.importorskip(name)
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
+    monkeypatch.chdir(tmp_path)  # where MLflow keeps files
     options = {"wandb": {"mode": "offline"}, "mlflow": {"tracking_uri": f"sqlite:///{tmp_path}/mlflow.db"}}
     for case in cases(f"callback.{called(name)}", options=options.get(name, {})):
         case.run()
 
 
 @theirs
-def test_mlflow_keeps_what_it_is_given(tmp_path):
+def test_mlflow_keeps_what_it_is_given(tmp_path, monkeypatch):
     mlflow = pytest.importorskip("mlflow")
+    monkeypatch.chdir(tmp_path)  # where it keeps files
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     first = trainer(tmp_path, spec("mlflow", tracking_uri=uri))
     first.run()

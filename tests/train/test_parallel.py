@@ -289,6 +289,7 @@ def test_machines_of_a_file_are_reached_by_ssh(folder, monkeypatch):
         ([], "names no host"),
         ([{"ips": ["10.0.0.1"]}], r"is no file of hosts \(KeyError: 'ssh'\)"),
         ([{"ssh": "a"}, {"ssh": "b", "ips": ["10.0.0.2"]}], 'a needs "ips", an address'),
+        ([{"ssh": "a", "ips": "10.0.0.1"}], "\"ips\" is a list of addresses, got '10.0.0.1'"),
         ({"backend": "mpi", "hosts": [{"ssh": "a"}]}, "asks for the backend 'mpi'. .* mpirun -n 1 lmx train CONFIG"),
         ({"backend": "ring", "envs": ["A"], "hosts": [{"ssh": "a"}]}, "is no file of hosts"),
     ],

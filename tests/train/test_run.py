@@ -15,7 +15,7 @@ from lmx_core.checkpoint import model_directory
 from lmx_core.data.tokenizers import load_tokenizer
 from lmx_core.errors import CheckpointError, ConfigError, DataError, LmxError
 from lmx_core.train import main
-from lmx_core.train.run import checkpoints
+from lmx_core.train.run import checkpoints, locked
 from lmx_core.train.trainer import Callback
 
 
@@ -81,14 +81,16 @@ def test_a_resumed_run_is_the_same_run(train, compiled, accumulate):
 
 
 def test_a_killed_run_goes_on_from_its_last_whole_checkpoint(train, folder):
-    """What a kill leaves behind (half a checkpoint, half a line of metrics) does no harm."""
+    """What a kill leaves behind (half a checkpoint, half a line of metrics) does no harm, and does not stay."""
     straight, _ = train("train.schedule=constant")
     killed, _ = train("train.schedule=constant", "train.max_steps=14")
     newest = checkpoints(killed.path)[-1]
     newest.rename(newest.with_name(".step-00000014-1.tmp"))
     with (killed.path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 15, "lo')
+    (killed.path / ".metrics-1.tmp.jsonl").write_text("{")
     resumed, _ = train("train.max_steps=20", resume=killed.path)
+    assert not [*killed.path.rglob(".*.tmp*")]
     assert [line["step"] for line in lines(resumed.path) if "loss" in line] == list(range(1, 21))
     assert equal(weights(straight.path), weights(resumed.path))
 
@@ -181,6 +183,11 @@ def test_a_stated_vocabulary_must_be_large_enough(train):
         ("train.lerning_rate=1", ConfigError, "did you mean 'learning_rate'"),
         ("train.optimizer=adamww", ConfigError, "no optimizer named 'adamww'. Did you mean 'adamw'"),
         ("train.optimizer.beta3=1", ConfigError, "train.optimizer.beta3: unknown option; did you mean"),
+        (
+            'train.callbacks=["memory",{name="samples",tokns=1}]',
+            ConfigError,
+            r"train.callbacks\[1\].tokns: unknown option",
+        ),
         ("train.seed=x", ConfigError, r"train.seed: expected int, got 'x' \(str\)"),
         ("model.d_model=33", ConfigError, "d_model=33 is not a multiple of n_heads=4"),
         ("train.seq_len=40_000", DataError, "seq_len=40000 needs 40001 tokens, the training split has"),
@@ -210,7 +217,14 @@ def test_a_loss_that_is_no_number_ends_the_run(train):
 
 def test_resuming_refuses_another_model_and_another_corpus(train, folder):
     job, _ = train("train.max_steps=2")
-    for change in ("model.n_layers=3", "train.seed=5", "train.seq_len=16", "data.tokenizer=chars"):
+    for change in (
+        "model.n_layers=3",
+        "train.seed=5",
+        "train.seq_len=16",
+        "train.optimizer.name=sgd",
+        'train.freeze=["embed.*"]',
+        "data.tokenizer=chars",
+    ):
         key = change.partition("=")[0] if change.startswith("train") else change.partition(".")[0]
         with pytest.raises(ConfigError, match=f"{key} cannot change when a run is resumed"):
             train(change, resume=job.path)
@@ -380,9 +394,18 @@ def test_two_runs_at_once_have_two_directories(train, folder):
     """The name is claimed when the directory is made; a directory in use is not trained in twice."""
     jobs = [main.started(folder / "tiny.toml", ["train.max_steps=2"], None, False) for _ in range(2)]
     assert [job.path.name for job in jobs] == ["tiny", "tiny-2"]
-    with jobs[0].directory.locked(), pytest.raises(CheckpointError, match="another process is training in runs/tiny"):
+    with locked(jobs[0].path), pytest.raises(CheckpointError, match="another process is training in runs/tiny"):
         jobs[0].run()
     assert [job.run()["step"] for job in jobs] == [2, 2]
+
+
+def test_a_run_that_goes_on_is_not_replaced(train, folder):
+    """`--force` leaves a directory alone in which a process trains."""
+    job, _ = train()
+    with locked(job.path), pytest.raises(CheckpointError, match="another process is training in runs/tiny"):
+        train("train.max_steps=1", force=True)
+    assert len(checkpoints(job.path)) == 2
+    assert len(lines(job.path)) == 23
 
 
 def test_a_stop_before_the_first_line_of_metrics(train):

@@ -17,7 +17,7 @@ from mlx.utils import tree_flatten, tree_map
 from lmx_core import LanguageModel, load_model, make_config
 from lmx_core.checkpoint import model_directory
 from lmx_core.construct import build
-from lmx_core.errors import ConfigError, LmxError
+from lmx_core.errors import ConfigError, DataError, LmxError
 from lmx_core.flops import training_flops
 from lmx_core.registry import registry
 from lmx_core.testing.runs import BRIEF, brief_trainer
@@ -180,13 +180,58 @@ def test_random_numbers_are_those_of_the_seed_and_of_the_sample():
 
 def test_a_position_is_all_that_is_counted():
     """As JSON, in which checkpoints have it."""
-    counted = {"step": 5, "samples": 40, "tokens": 99, "skipped": 2, "seconds": 1.5, "lowest": [2.0, 3.0], "stale": 1}
+    counted = {
+        "step": 5,
+        "samples": 40,
+        "tokens": 99,
+        "skipped": 2,
+        "seconds": 1.5,
+        "lowest": [2.0, 3.0],
+        "stale": 1,
+        "bad": 2,
+    }
     trainer = brief_trainer()
     trainer.resume(counted)
     assert json.loads(json.dumps(trainer.position)) == counted
     for name in counted:
         with pytest.raises(KeyError, match=name):
             trainer.resume({key: value for key, value in counted.items() if key != name})
+        for wrong in (None, "3", -1, float("nan"), {}):
+            with pytest.raises(ValueError, match=f"{name} is {wrong!r}"):
+                trainer.resume(counted | {name: wrong})
+
+
+@pytest.mark.parametrize("name", ["inputs", "targets"])
+@pytest.mark.parametrize("wrong", [-1, 256])
+def test_tokens_that_the_model_does_not_know_are_refused(name, wrong):
+    """They would be looked up beyond the embedding. Targets that do not count may be any number."""
+    trainer = brief_trainer()
+    batch = trainer.source.batch
+
+    def strange(place):
+        def changed(samples, step):
+            found = batch(samples, step)
+            found[name] = found[name].copy()
+            found[name][0, place] = wrong
+            return found
+
+        return changed
+
+    trainer.source.batch = strange(1)
+    with pytest.raises(DataError, match=f"the data has token {wrong}, and the model knows 0 to 255"):
+        trainer.run()
+    if name == "targets":
+        trainer.source.batch = strange(0)
+        assert trainer.run()["step"] == 6
+
+
+def test_time_goes_on_where_it_stood():
+    """So that a run that is resumed has no more of it."""
+    trainer = brief_trainer(config=TrainConfig(**BRIEF, max_seconds=1000.0, max_steps=9))
+    trainer.resume({**trainer.position, "seconds": 1000 - 1e-6})
+    summary = trainer.run()
+    assert (summary["step"], summary["ended"]) == (1, "budget")
+    assert summary["seconds"] > 1000
 
 
 def test_tokens_of_a_step_are_those_of_all_ranks_and_batches():
@@ -266,6 +311,8 @@ def test_tokens_and_flops_are_budgets(train):
     rates = [line["learning_rate"] for line in lines(job.path) if "loss" in line]
     assert rates[-1] < 0.1 * max(rates)
     assert "val_bpb" in summary
+    with pytest.raises(ConfigError, match="budget: --set train.max_steps=16 --set train.max_tokens=2000"):
+        train(resume=job.path)
     flops = training_flops(LanguageModel(job.config.model), 32)
     _, summary = train(f"train.max_flops={5.5 * flops * 128}")
     assert summary["step"] == 6

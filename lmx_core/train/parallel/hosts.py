@@ -144,7 +144,7 @@ def _read(file: Path) -> tuple[list[dict[str, Any]], str, dict[str, str]]:
     try:
         table: Any = json.loads(file.read_text(encoding="utf-8"))
         table = table if isinstance(table, dict) else {"hosts": table}
-        hosts = [{"ssh": str(host["ssh"]), "ips": [str(ip) for ip in host.get("ips", [])]} for host in table["hosts"]]
+        hosts = [{"ssh": str(host["ssh"]), "ips": _addresses(host.get("ips", []))} for host in table["hosts"]]
         stated = dict(str(each).split("=", maxsplit=1) for each in table.get("envs", []))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(
@@ -154,3 +154,10 @@ def _read(file: Path) -> tuple[list[dict[str, Any]], str, dict[str, str]]:
     if not hosts:
         raise ConfigError(f"{file} names no host")
     return hosts, table.get("backend") or ("nccl" if mx.cuda.is_available() else "ring"), stated
+
+
+def _addresses(ips: Any) -> list[str]:
+    if not isinstance(ips, list):
+        raise TypeError(f'"ips" is a list of addresses, got {ips!r}')
+    listed: list[Any] = ips
+    return [str(ip) for ip in listed]

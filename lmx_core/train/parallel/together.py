@@ -16,7 +16,7 @@ from lmx_core.errors import CheckpointError, ConfigError, LmxError
 from lmx_core.model import LanguageModel, flat_parameters
 from lmx_core.train.parallel.hosts import launched_with
 from lmx_core.train.parallel.ranks import LostRankError
-from lmx_core.train.run import RunDirectory
+from lmx_core.train.run import RunDirectory, locked
 from lmx_core.train.trainer import Trainer
 
 PATIENCE = 30.0
@@ -83,7 +83,7 @@ def _saved(trainer: Trainer, directory: RunDirectory) -> Path:
     with ExitStack() as stack:
         while not checkpoint.exists():
             try:
-                stack.enter_context(directory.locked())
+                stack.enter_context(locked(directory.path))
                 break
             except CheckpointError:
                 if time.monotonic() > until:
