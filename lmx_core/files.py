@@ -9,6 +9,8 @@ from pathlib import Path
 
 from lmx_core.errors import CheckpointError
 
+HALF_WRITTEN = ".*.tmp*"
+
 
 @contextmanager
 def atomically(path: Path) -> Generator[Path, None, None]:
@@ -35,9 +37,14 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def half_written(path: Path) -> bool:
+    """Whether a path has a name that `atomically` gives for as long as something is written."""
+    return path.match(HALF_WRITTEN)
+
+
 def clear(folder: Path) -> None:
     """Remove what processes that were killed while they wrote into a folder left there. None may write meanwhile."""
-    for temporary in folder.glob(".*.tmp*"):
+    for temporary in folder.glob(HALF_WRITTEN):
         shutil.rmtree(temporary, ignore_errors=True)
         with suppress(OSError):
             temporary.unlink()

@@ -14,7 +14,7 @@ from lmx_core.data.sources import training_source
 from lmx_core.data.tokenizers import decode, load_tokenizer
 from lmx_core.errors import ConfigError
 from lmx_core.evaluate import evaluate
-from lmx_core.files import write_text
+from lmx_core.files import half_written, write_text
 from lmx_core.generation import generate
 from lmx_core.model import LanguageModel
 from lmx_core.overrides import overridden
@@ -186,7 +186,7 @@ def _must_be_free(path: Path, file: Path, force: bool) -> None:
         raise ConfigError(
             f"{path} exists. Choose another --run-dir, go on with --resume {path}, or replace it with --force."
         )
-    others = sorted({entry.name for entry in path.iterdir()} - runs.FILES)
+    others = sorted({entry.name for entry in path.iterdir() if not half_written(entry)} - runs.FILES)
     if others:
         problem = f"holds {', '.join(others[:3])}, which no run writes"
     elif path.resolve() in (Path.cwd(), file.resolve().parent):

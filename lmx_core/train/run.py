@@ -32,7 +32,7 @@ from lmx_core.freeze import check_installed, migrated, records
 from lmx_core.model import flat_parameters
 from lmx_core.serialize import plain, structure, to_toml
 from lmx_core.train.callback import LOGS, SAMPLES
-from lmx_core.train.config import RunConfig
+from lmx_core.train.config import RunConfig, TrainConfig
 from lmx_core.train.history import CONFIG, LOCK, METRICS, SUMMARY, whole_lines
 from lmx_core.train.trainer import Callback, Trainer
 
@@ -83,6 +83,7 @@ class RunDirectory(Callback):
             mx.save_safetensors(str(temporary / OPTIMIZER), dict(tree_flatten(trainer.optimizer.state)))
             needed = [attrs.asdict(each) for each in records(self.config)]
             position = {**trainer.position, "corpus": self.corpus.identity, "val_loss": trainer.evaluated}
+            position["held_out"] = _held_out(trainer.config, self.corpus)
             write_text(
                 temporary / POSITION,
                 json.dumps({**position, "config": plain(self.config), "components": needed}, indent=2),
@@ -181,6 +182,14 @@ def _damaged(checkpoint: Path, error: Exception) -> CheckpointError:
     return CheckpointError(f"{checkpoint} is damaged ({problem}). Remove it to go on from the one before.")
 
 
+def _held_out(config: TrainConfig, corpus: Corpus) -> dict[str, str]:
+    """Digests of what evaluations read, by how much of it: a resumed run may read more or less, but of the same text."""
+    return {
+        str(config.eval_bytes): corpus.glimpse.sha256,
+        str(config.final_eval_bytes): corpus.validation.sha256,
+    }
+
+
 def _must_fit(trainer: Trainer, state: dict[str, mx.array]) -> None:
     """The saved optimizer has exactly what this one keeps for the model's parameters."""
     trainer.optimizer.init(trainer.model.trainable_parameters())
@@ -200,7 +209,7 @@ def restore(trainer: Trainer, run: Path, corpus: Corpus) -> None:
     try:
         position = json.loads((checkpoint / POSITION).read_text(encoding="utf-8"))
         state: Any = mx.load(str(checkpoint / OPTIMIZER))
-        identity = position["corpus"]
+        identity, held_out = position["corpus"], dict(position["held_out"])
         trainer.resume(position)
         _must_fit(trainer, state)
     except (RuntimeError, OSError, ValueError, KeyError, TypeError) as error:  # RecursionError is a RuntimeError
@@ -209,6 +218,11 @@ def restore(trainer: Trainer, run: Path, corpus: Corpus) -> None:
         raise CheckpointError(
             f"the corpus changed since {run} began: its training tokens, or where documents end, are others. Start a new "
             "run."
+        )
+    now = _held_out(trainer.config, corpus)
+    if any(held_out[size] != now[size] for size in now.keys() & held_out.keys()):
+        raise CheckpointError(
+            f"the held-out text changed since {run} began, so that its losses could not be compared. Start a new run."
         )
     load_weights(trainer.model, checkpoint / WEIGHTS)
     if averages := trainer.update.averages:

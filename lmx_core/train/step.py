@@ -202,7 +202,8 @@ class Step:
         def loss(parameters: Any) -> Any:
             for weights in (everything, parameters):  # the frozen ones too
                 self.model.update(tree_map_with_path(self._rounded, weights))
-            nats, count, metrics = self.objective(self.model, batch)
+            found: Any = self.objective(self.model, batch)
+            nats, count, metrics = found
             reports = take_reports(self.model)
             count = count if isinstance(count, array) else mx.array(float(count))
             return nats + auxiliary_loss(reports) * count, (nats, count, dict(metrics), reports)
@@ -238,7 +239,7 @@ def averaged(model: nn.Module, averages: Mapping[str, array]) -> Generator[None,
 
 def _drops(model: nn.Module) -> bool:
     """Whether some of its numbers are dropped at random."""
-    return any(isinstance(each, nn.Dropout) and each._p_1 < 1 for each in model.modules())
+    return any(isinstance(each, nn.Dropout) and vars(each)["_p_1"] < 1 for each in model.modules())
 
 
 def _added(a: Any, b: Any) -> Any:

@@ -236,6 +236,17 @@ def test_resuming_refuses_another_model_and_another_corpus(train, folder):
         train("train.max_steps=4", resume=job.path)
 
 
+def test_resuming_refuses_another_held_out_text(train, folder):
+    """Losses of two texts cannot be compared; another share of the same text can."""
+    (folder / "held.txt").write_text("def held(x):\n    return x\n" * 60)
+    held = 'data.dataset.validation_paths=["held.txt"]'
+    job, _ = train(held, "train.max_steps=2")
+    assert train("train.max_steps=3", "train.eval_bytes=300", resume=job.path)[1]["step"] == 3
+    (folder / "held.txt").write_text("def hold(x):\n    return x\n" * 60)
+    with pytest.raises(CheckpointError, match="the held-out text changed since"):
+        train("train.max_steps=4", resume=job.path)
+
+
 def test_resuming_what_is_no_run(train, folder):
     with pytest.raises(CheckpointError, match="is no run directory: it has no config.toml"):
         train(resume=folder)
