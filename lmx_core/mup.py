@@ -14,12 +14,9 @@ axes of a matrix are inputs that grow is seen on a block of twice the width: `d_
 that does not grow (a router) has the rate of a matrix.
 """
 
-from collections.abc import Generator
-from contextlib import contextmanager
 from typing import Any
 
 import attrs
-import mlx.core as mx
 from mlx import nn
 from mlx.core import array
 from mlx.utils import tree_flatten
@@ -29,6 +26,7 @@ from lmx_core.config import BlockConfig, ComponentSpec, ModelConfig
 from lmx_core.construct import filled
 from lmx_core.errors import ConfigError, LmxError
 from lmx_core.parts import rewritten
+from lmx_core.randomness import drawing_apart
 from lmx_core.registry import registry
 
 
@@ -108,7 +106,7 @@ def growths(model: Any) -> dict[str, Growth]:
     found = {path: within.get(path.partition(".")[0], Growth()) for path in _flat(model)}
     found |= {path: Growth() for path in ("head.bias", "head_bias") if path in found}
     places = {id(position): f"positions.{i}" for i, position in enumerate(model.positions)}
-    with _random_state_kept():
+    with drawing_apart():  # a block that only shows its shapes
         wide: dict[BlockConfig, ConfigurableBlock] = {}
         for i, layer in enumerate(model.layers):
             probe = wide.setdefault(layer.config, wide.get(layer.config) or _twice_as_wide(layer.config))
@@ -166,17 +164,6 @@ def folded(model: Any) -> Any:
     if end is not None:
         other[end].weight = other[end].weight / m
     return other
-
-
-@contextmanager
-def _random_state_kept() -> Generator[None, None, None]:
-    """A block that only shows its shapes draws no numbers from those that follow."""
-    state: Any = mx.random.state
-    high, low = state[0].tolist()
-    try:
-        yield
-    finally:
-        mx.random.seed(high << 32 | low)
 
 
 def _flat(module: nn.Module) -> dict[str, array]:

@@ -18,6 +18,7 @@ from lmx_core import quantised
 from lmx_core.components import vectorised
 from lmx_core.objective import auxiliary_loss, settle, take_reports
 from lmx_core.protocols import Objective
+from lmx_core.randomness import drawing_apart
 from lmx_core.train.abreast import abreast, one_core_each, parts_of
 from lmx_core.train.config import TrainConfig
 from lmx_core.train.parallel.ranks import Ranks, alone
@@ -31,21 +32,6 @@ def compute_dtype(policy: str) -> mx.Dtype:
     if policy != "auto":
         return DTYPES[policy]
     return mx.bfloat16 if mx.default_device() == mx.Device(mx.gpu) else mx.float32
-
-
-@contextmanager
-def _drawing_from(seed: int) -> Generator[None, None, None]:
-    """Random numbers come from the seed within it, and go on as before after it.
-
-    Also where a trace fails, which leaves MLX's generator without a value.
-    """
-    state: Any = mx.random.state
-    high, low = state[0].tolist()
-    mx.random.seed(seed)
-    try:
-        yield
-    finally:
-        mx.random.seed(high << 32 | low)  # a seed is the generator's key
 
 
 def seed_of(seed: int, sample: int) -> int:
@@ -147,14 +133,14 @@ class Step:
 
     def gradients(self, batch: Mapping[str, array]) -> Any:
         """Of the mean loss of a batch, for who looks on: not compiled, nothing changes, in the precision of training."""
-        with _drawing_from(0):
+        with drawing_apart(0):
             _, count, _, _, gradients = self._gradients_of(batch)
         return tree_map(lambda each: each / mx.maximum(count, 1), gradients)
 
     def _summed(self, batches: Sequence[Micro]) -> Any:
         total: Any = None
         for batch in batches:
-            with _drawing_from(batch.seed):
+            with drawing_apart(batch.seed):
                 loss, count, metrics, reports, gradients = self._gradients(dict(batch.arrays))
             reports = {name: value * count for name, value in reports.items()}
             found = loss, count.astype(mx.float32), metrics, reports, gradients
@@ -192,7 +178,7 @@ class Step:
         """Whether the rows of a batch have nothing to do with each other; a pass, of which nothing is computed, tells."""
         if not getattr(self.objective, "rows_alone", False) or _drops(self.model):
             return False
-        with _drawing_from(0):
+        with drawing_apart(0):
             self.objective(self.model, batch)
         return not take_reports(self.model)
 

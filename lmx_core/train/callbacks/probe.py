@@ -8,6 +8,7 @@ import mlx.core as mx
 from mlx import nn
 from mlx.core import array
 
+from lmx_core.randomness import drawing_apart
 from lmx_core.shapes import Float
 
 
@@ -17,13 +18,12 @@ def untouched(model: nn.Module) -> Generator[None, None, None]:
 
     All are its parameters, whatever else its modules hold, their modes, and reports that nobody has taken yet.
     """
-    state: Any = mx.random.state
-    high, low = state[0].tolist()
     parameters = model.parameters()
     before = [(module, dict(module), dict(vars(module))) for _, module in model.named_modules()]
     model.eval()
     try:
-        yield
+        with drawing_apart():
+            yield
     finally:
         for module, held, attributes in before:
             for key in [key for key in module if key not in held]:
@@ -32,7 +32,6 @@ def untouched(model: nn.Module) -> Generator[None, None, None]:
             vars(module).clear()
             vars(module).update(attributes)
         model.update(parameters)
-        mx.random.seed(high << 32 | low)
 
 
 @contextmanager
