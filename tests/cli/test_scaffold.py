@@ -118,7 +118,7 @@ def test_one_trains_and_one_runs(installed, lmx, tmp_path):
         "[data]\ndataset = 'try_dataset'\ntokenizer = 'try_tokenizer'\nsource = 'try_source'\n"
         "curriculum = 'try_curriculum'\n"
         "[train]\nmax_steps = 3\nseq_len = 16\nfinal_eval_bytes = 300\nsample_tokens = 3\noptimizer = 'try_optimizer'\n"
-        "schedule = 'try_schedule'\n"
+        "schedule = 'try_schedule'\nobjective = 'try_objective'\ncallbacks = ['try_callback']\n"
     )
     assert lmx("config", "check", "a.toml", **path).strip() == "a.toml is fine"
     assert "trained  3 steps" in lmx("train", "a.toml", **path)
