@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 
 from lmx_core.config import STATED, Field, readable
-from lmx_core.factories import arguments
+from lmx_core.factories import OF_ANY, arguments
 from lmx_core.inventory import PAPER
 from lmx_core.serialize import plain
 
@@ -178,7 +178,7 @@ def _arguments(function: Callable[..., Any]) -> list[Option]:
             type="" if each.annotation is REQUIRED else readable(each.annotation),
             default=each.default if each.default is REQUIRED else plain(each.default),
         )
-        for each in arguments(function)[0].values()
+        for each in (arguments(function)[0] | OF_ANY).values()
     ]
 
 
