@@ -20,7 +20,7 @@ from lmx_core.cli.options import again, as_json
 @click.option(
     "--resume", type=click.Path(path_type=Path), metavar="RUN", help="Go on with a run from its last checkpoint."
 )
-@click.option("--nproc", type=click.IntRange(1), metavar="N", help="Train with N processes on this machine.")
+@click.option("--nproc", type=click.IntRange(1, 256), metavar="N", help="Train with N processes on this machine.")
 @click.option(
     "--hostfile",
     type=click.Path(path_type=Path),
@@ -126,9 +126,24 @@ def _watched(job: Any, quiet: bool) -> dict[str, Any]:
     try:
         with LiveLine(quiet) as line:
             return job.run([line])
+    except KeyboardInterrupt:
+        click.echo(f"\nStopped at once, in step {job.trainer.step + 1}. {_back_to_the_last(job)}", err=True)
+        raise SystemExit(130) from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _back_to_the_last(job: Any) -> str:
+    """What is left of a run that was ended at once."""
+    import shlex
+
+    from lmx_core.train.run import checkpoints
+
+    if job.path is None or not checkpoints(job.path):
+        return "There is no checkpoint yet."
+    last = checkpoints(job.path)[-1].name
+    return f"Go on from {last} with:\n  {_lmx()} train --resume {shlex.quote(str(job.path))}"
 
 
 def _report(job: Any, summary: dict[str, Any]) -> None:

@@ -300,6 +300,35 @@ def test_a_full_disk_keeps_the_checkpoint_before(train, folder):
     assert resumed.trainer.step == 20
 
 
+def test_a_second_interrupt_ends_a_run_at_once(train, folder, monkeypatch, capsys):
+    """With the code of an interrupted command, and a word on what is left."""
+    from lmx_core.cli import train as verb
+
+    monkeypatch.chdir(folder)
+    job = main.started(folder / "tiny.toml", ["train.checkpoint_interval=3"], folder / "run", False)
+
+    def impatient(self, metrics):
+        if self.step == 5:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(job.trainer), "_tell", _then(type(job.trainer)._tell, impatient))
+    with pytest.raises(SystemExit) as ended:
+        verb._watched(job, quiet=True)
+    assert ended.value.code == 130
+    said = capsys.readouterr().err
+    assert "Stopped at once, in step 6. Go on from step-00000003 with:" in said
+    assert f"train --resume {folder / 'run'}" in said
+
+
+def _then(tell, after):
+    def told(self, event, *about):
+        tell(self, event, *about)
+        if event == "on_step_end":
+            after(self, *about)
+
+    return told
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_saves_and_says_how_to_go_on(folder, train, number):
     """The first one ends the run after a step, with a checkpoint and exit code 130; so does a polite kill."""
