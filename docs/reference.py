@@ -93,7 +93,8 @@ def command_line() -> str:
     from lmx_core.cli import lmx
 
     refs = sorted((ref for ref in registry("command").refs() if ref.dist == CORE), key=lambda ref: ref.name)
-    root = click.Context(lmx, info_name="lmx", terminal_width=WIDTH, max_content_width=WIDTH)
+    settings = {**lmx.context_settings, "terminal_width": WIDTH, "max_content_width": WIDTH}
+    root = click.Context(lmx, info_name="lmx", **settings)
     found = [text for ref in refs for text in _helps(registry("command").get(ref.name), ref.name, root)]
     return "".join(found)
 

@@ -273,6 +273,8 @@ def test_the_page_of_configs_is_whole():
             # as TOML writes it
             else f'"{field.default}"'
             if isinstance(field.default, str)
+            else "[]"
+            if field.default == ()
             else str(field.default).lower()
             for field in attrs.fields(cls)
         }
