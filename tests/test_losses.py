@@ -26,6 +26,8 @@ from lmx_core.testing.checks import close
 from lmx_core.train.config import TrainConfig
 from lmx_core.train.step import Micro, Step
 
+pytestmark = pytest.mark.once
+
 VECTORS = Path(__file__).parents[2] / "shared/vectors"
 HEADS = {
     "plain": {},

@@ -20,6 +20,8 @@ from lmx_core.data.prepare import prepare
 from lmx_core.errors import DataError
 from lmx_core.registry import registry
 
+pytestmark = pytest.mark.once
+
 GROUP = 2000
 WORDS = ["to", "be", "or", "not", "that", "is", "the", "question", "🙂", "é"]
 DRIVER = f"""

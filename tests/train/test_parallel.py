@@ -21,6 +21,8 @@ from lmx_core.train.parallel import hosts, launch, together
 from lmx_core.train.parallel.ranks import LostRankError, Ranks
 from lmx_core.train.run import checkpoints
 
+pytestmark = pytest.mark.once
+
 LMX = [sys.executable, "-P", "-m", "lmx_core", "train"]
 PLAIN = ("model.dropout=0.0", "train.schedule=constant")
 

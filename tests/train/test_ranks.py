@@ -14,6 +14,8 @@ from lmx_core.train.parallel import ranks as module
 from lmx_core.train.parallel.hosts import LAUNCHED, here
 from lmx_core.train.parallel.ranks import from_environment, meeting
 
+pytestmark = pytest.mark.once
+
 RING = {"MLX_RANK": "1", "MLX_HOSTFILE": "/a/file"}
 NCCL = {"MLX_RANK": "0", "MLX_WORLD_SIZE": "2", "NCCL_HOST_IP": "10.0.0.1", "NCCL_PORT": "12345"}
 MPI = {"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "2"}

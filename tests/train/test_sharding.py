@@ -21,6 +21,8 @@ from lmx_core.train.parallel.hosts import here
 from lmx_core.train.parallel.ranks import Ranks
 from lmx_core.train.trainer import Trainer
 
+pytestmark = pytest.mark.once
+
 SCRIPT = """
 import sys
 import mlx.core as mx
