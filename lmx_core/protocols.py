@@ -256,9 +256,7 @@ class Objective(Protocol):
     ) -> "tuple[mx.array, mx.array, Mapping[str, mx.array]]":
         """The loss, summed over what it counts (tokens, pairs); how many these are; metrics, summed over the same.
 
-        Sums over several batches and ranks, divided by the sum of what they count, are the loss of all of them at once. One
-        for which that also holds of the rows of a batch says `rows_alone = True`: parts of them are then computed side by
-        side where that is faster.
+        Sums over several batches and ranks, divided by the sum of what they count, are the loss of all of them at once.
         """
         ...
 

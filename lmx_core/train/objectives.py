@@ -32,7 +32,6 @@ class NextToken:
     """
 
     Options = NextTokenOptions
-    rows_alone = True
 
     def __init__(self, config: TrainConfig, options: NextTokenOptions) -> None:
         self.options = options

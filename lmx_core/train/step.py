@@ -19,7 +19,6 @@ from lmx_core.components import vectorised
 from lmx_core.objective import auxiliary_loss, settle, take_reports
 from lmx_core.protocols import Objective
 from lmx_core.randomness import drawing_apart
-from lmx_core.train.abreast import abreast, one_core_each, parts_of
 from lmx_core.train.config import TrainConfig
 from lmx_core.train.parallel.ranks import Ranks, alone
 from lmx_core.train.parallel.sharding import Shards
@@ -81,8 +80,6 @@ class Step:
         self._norm: Callable[..., array] = _norm
         self._update: Callable[..., None] = self._update_with
         self._to_compile = config.compile
-        self._rows_alone, self.parts = False, 1
-        """Of the rows of a batch, computed side by side."""
         self.shards: Shards | None = None
 
     def divide(self) -> None:
@@ -103,7 +100,7 @@ class Step:
         """At the first call: what a resumed run has put into the optimizer is captured then."""
         random = [mx.random.state]
         inputs = [self.model.state, *random]
-        self._gradients = vectorised.compiled(self._gradients_abreast, inputs=inputs, outputs=random)
+        self._gradients = vectorised.compiled(self._gradients_of, inputs=inputs, outputs=random)
         self._norm = mx.compile(_norm)
         state = [self.model.state, self.optimizer.state, self.averages]
         self._update = partial(mx.compile, inputs=state, outputs=state)(self._update_with)
@@ -115,7 +112,6 @@ class Step:
         Where one of the first two is not finite, nothing has changed.
         """
         if self._to_compile:
-            self._rows_alone = self._are_alone(batches[0].arrays)
             self._compile()
         self.optimizer.learning_rate = learning_rate
         loss, count, metrics, reports, gradients = self._of_all_ranks(batches)
@@ -145,9 +141,8 @@ class Step:
             reports = {name: value * count for name, value in reports.items()}
             found = loss, count.astype(mx.float32), metrics, reports, gradients
             total = found if total is None else _added(total, found)
-            if len(batches) > 1 or self.thrifty or self.parts > 1:
-                with one_core_each(self.parts):
-                    mx.eval(total)  # or the activations of every batch, and of recomputed blocks, are held at once
+            if len(batches) > 1 or self.thrifty:
+                mx.eval(total)  # or the activations of every batch, and of recomputed blocks, are held at once
         return total
 
     def _of_all_ranks(self, batches: Sequence[Micro]) -> Any:
@@ -162,25 +157,6 @@ class Step:
         if self.max_grad_norm is None:
             return scale
         return scale * mx.minimum(self.max_grad_norm / (norm + 1e-6), 1.0)
-
-    def _gradients_abreast(self, batch: Mapping[str, array]) -> Any:
-        """The same, of parts of the rows side by side where that serves, and where rows have nothing to do with each other.
-
-        Not of a model that reports, as what a mixture balances is the whole batch, nor of one with dropout, whose numbers
-        would be others.
-        """
-        self.parts = parts_of(batch) if self._rows_alone else 1
-        if self.parts == 1:
-            return self._gradients_of(batch)
-        return abreast(self._gradients_of, batch, self.parts, _added)
-
-    def _are_alone(self, batch: Mapping[str, array]) -> bool:
-        """Whether the rows of a batch have nothing to do with each other; a pass, of which nothing is computed, tells."""
-        if not getattr(self.objective, "rows_alone", False) or _drops(self.model):
-            return False
-        with drawing_apart(0):
-            self.objective(self.model, batch)
-        return not take_reports(self.model)
 
     def _gradients_of(self, batch: Mapping[str, array]) -> Any:
         everything = self.model.parameters()
@@ -221,11 +197,6 @@ def averaged(model: nn.Module, averages: Mapping[str, array]) -> Generator[None,
         yield
     finally:
         model.update(tree_unflatten(list(before.items())))
-
-
-def _drops(model: nn.Module) -> bool:
-    """Whether some of its numbers are dropped at random."""
-    return any(isinstance(each, nn.Dropout) and vars(each)["_p_1"] < 1 for each in model.modules())
 
 
 def _added(a: Any, b: Any) -> Any:
