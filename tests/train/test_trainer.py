@@ -27,17 +27,7 @@ from lmx_core.train.run import checkpoints
 from lmx_core.train.step import Micro, Step, seed_of
 from lmx_core.train.trainer import Callback
 
-
-def weights(run):
-    return mx.load(str(model_directory(run) / "model.safetensors"))
-
-
-def equal(a, b):
-    return a.keys() == b.keys() and all(mx.array_equal(a[name], b[name]).item() for name in a)
-
-
-def lines(run):
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+from .kept import equal, lines, weights
 
 
 class Weights(Callback):

@@ -46,7 +46,7 @@ class RowSource:
         return self.read(self.numbers(samples).tolist())
 
     def read(self, rows: Sequence[int]) -> Arrays:
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no read(rows)")
 
     def numbers(self, samples: Sequence[int]) -> Numbers:
         """The row of each sample."""
