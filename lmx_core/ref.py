@@ -8,8 +8,8 @@ from typing import Any
 import attrs
 
 from lmx_core import backend
+from lmx_core.contracts import breach
 from lmx_core.errors import BackendError, ComponentError, told
-from lmx_core.protocols import breach
 
 
 @attrs.frozen(kw_only=True)

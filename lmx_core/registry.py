@@ -7,10 +7,10 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from lmx_core import hooks, plugins
+from lmx_core.contracts import breach
 from lmx_core.errors import AmbiguousComponentError, ComponentError, ConfigError, UnknownComponentError, near_miss
 from lmx_core.metadata import canonical
 from lmx_core.plugins import COMPONENT, CORE, SESSION
-from lmx_core.protocols import breach
 from lmx_core.ref import Ref
 
 if TYPE_CHECKING:

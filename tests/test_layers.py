@@ -13,7 +13,8 @@ ROOT = Path(lmx_core.__file__).parent
 LAYERS = [
     ["chinchilla", "chunks", "errors", "quantities", "randomness", "shapes"],
     ["backend", "files", "losses", "metadata", "protocols"],
-    ["config", "ref"],
+    ["config", "contracts"],
+    ["ref"],
     ["hookspecs", "builtin", "exactly"],
     ["catalogue", "plugins"],
     ["hooks"],
