@@ -84,6 +84,7 @@ BUILTIN = {
     "dataset.shakespeare": "lmx_core.data.datasets:Shakespeare",
     "dataset.mixture": "lmx_core.data.mixture:Mixture",
     "dataset.tokens": "lmx_core.data.token_files:TokenFiles",
+    "trainer.language_model": "lmx_core.train.recipes.language_model:LanguageModelling",
     "objective.next_token": "lmx_core.train.objectives:NextToken",
     "source.windows": "lmx_core.data.sources.windows:Windows",
     "source.packed": "lmx_core.data.sources.packed:Packed",

@@ -159,9 +159,9 @@ def as_spec(value: Any) -> Any:
     return ComponentSpec(value) if isinstance(value, str) else value
 
 
-def slot(kind: str, default: str) -> Any:
-    """A field that names a component of a kind."""
-    return attrs.field(default=default, converter=as_spec, metadata={"kind": kind})
+def slot(kind: str, default: str, **more: Any) -> Any:
+    """A field that names a component of a kind; `of` says of what it is built, where that is not the config it stands in."""
+    return attrs.field(default=default, converter=as_spec, metadata={"kind": kind, **more})
 
 
 def optional_slot(kind: str) -> Any:

@@ -19,6 +19,7 @@ from lmx_core.protocols import (
     Objective,
     Optimizer,
     Position,
+    Recipe,
     Scaling,
     Schedule,
     Source,
@@ -41,6 +42,7 @@ CONTRACTS: Mapping[str, type] = {
     "curriculum": Curriculum,
     "objective": Objective,
     "callback": Callback,
+    "trainer": Recipe,
 }
 """What a component of a kind offers; kinds that are not here ask for nothing."""
 

@@ -7,6 +7,9 @@ if TYPE_CHECKING:
     import mlx.core as mx
 
     from lmx_core.config import ModelConfig
+    from lmx_core.model import LanguageModel
+    from lmx_core.train.parallel.ranks import Ranks
+    from lmx_core.train.trainer import Trainer
 
     Mask = mx.array | str | None
     Offset = int | mx.array
@@ -198,7 +201,8 @@ class Dataset(Protocol):
     One whose documents are not texts to be learned as a whole has more. `encoded(tokenizer, split)` gives them as
     `lmx_core.data.documents.Example`, tokens with what of them is learned, or None where they are texts after all; `parts`
     are the datasets of a mixture, each with its weight; `prepared` are training `Documents` that are tokens already, with
-    `own_tokenizer` and `tokenizer_spec`, what made them.
+    `own_tokenizer` and `tokenizer_spec`, what made them. `pairs`, `judged` and `prompts`, called like `encoded`, give what
+    trainers learn from that compare or reward answers: `Pair`, `Judged` and `Prompt` of `lmx_core.data.prompts`.
     """
 
     def documents(self, split: Literal["train", "validation"]) -> Iterable[str]: ...
@@ -223,7 +227,9 @@ class Source(Protocol):
 
     `row_tokens`, if it has it, is how many tokens a row has on average, where these are not `seq_len`: a mixture divides
     the tokens by its weights. `rows`, their number, and `read(rows)`, rows by number as a batch, are for curricula that
-    rank them.
+    rank them. One that has methods of a `Callback` is told like one; one whose samples depend on more than their number says
+    in `saved() -> {name: array}` what a checkpoint is to keep, and is given it by `restore(arrays, run)`, `run` being the
+    directory of the run that goes on.
     """
 
     def __len__(self) -> int:
@@ -244,7 +250,7 @@ class Curriculum(Source, Protocol):
 class Objective(Protocol):
     """`Class(config)` or `Class(config, options)`, of a `TrainConfig`: what a step makes smaller.
 
-    One that has methods of a `Callback` is told like one.
+    One that has methods of a `Callback` is told like one, and may keep what it needs like a source.
     """
 
     def __call__(
@@ -263,6 +269,48 @@ class Callback(Protocol):
 
     Any of the methods of `lmx_core.train.callback.Callback`, which trainers call where they are there.
     """
+
+
+@runtime_checkable
+class Material(Protocol):
+    """What a run reads, as tokens."""
+
+    tokenizer: Any
+
+    @property
+    def identity(self) -> str:
+        """A digest of all that is trained on: what a resumed run must find again."""
+        ...
+
+    @property
+    def held_out(self) -> Mapping[str, str]:
+        """Digests of what evaluations read, by how much of it: one that a resumed run has, too, must be the same."""
+        ...
+
+    @property
+    def beginning(self) -> Sequence[int]:
+        """Tokens that the sample at the end of a run continues, unless it is given others; empty for no sample."""
+        ...
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        """What identifies it, for the summary of a run."""
+        ...
+
+
+@runtime_checkable
+class Recipe(Protocol):
+    """`Class(config)` or `Class(config, options)`, of a `RunConfig`, of kind `trainer`: what a run reads, learns, measures.
+
+    It says no to a config before anything is read. `fixed`, if it has it, names options of its own that a resumed run keeps.
+    """
+
+    def read(self, tokenizer: "Tokenizer | None") -> Material:
+        """The data as `[data]` says; `tokenizer` is that of the model that training starts from, if it has one."""
+        ...
+
+    def trainer(self, model: "LanguageModel", material: Material, ranks: "Ranks") -> "Trainer":
+        """The loop, with an objective, a source and an evaluation. A source is for the batches of all ranks together."""
+        ...
 
 
 @runtime_checkable

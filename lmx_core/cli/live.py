@@ -40,4 +40,5 @@ class LiveLine(Callback):
         self.progress.update(self.task, description=about, completed=trainer.progress, figures=figures)
 
     def on_eval_end(self, trainer: Trainer, metrics: dict[str, float]) -> None:
-        self.validation = f"  val {metrics['val_bpb']:.3f} bits/byte"
+        name, unit = ("val_bpb", " bits/byte") if "val_bpb" in metrics else (trainer.criterion, "")
+        self.validation = f"  {name} {metrics[name]:.3f}{unit}"

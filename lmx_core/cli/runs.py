@@ -10,7 +10,7 @@ from lmx_core.cli.options import as_json
 if TYPE_CHECKING:
     from lmx_core.train.history import History
 
-COLUMNS = ("step", "loss", "val_loss", "val_bpb", "tokens_per_second", "seconds")
+COLUMNS = ("step", "loss", "val_loss", "val_bpb", "val_reward", "tokens_per_second", "seconds")
 
 
 @click.command()

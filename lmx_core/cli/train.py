@@ -163,10 +163,13 @@ def _report(job: Any, summary: dict[str, Any]) -> None:
     if summary["tokens_per_second"]:
         rows.append(("speed", f"{summary['tokens_per_second']:,.0f} tokens/s"))
     if summary["train_loss"] is not None:
-        rows.append(("loss", f"{summary['train_loss']:.4f} nats a token on the last batch"))
+        unit = getattr(job.trainer.objective, "unit", "")
+        rows.append(("loss", f"{summary['train_loss']:.4f} {unit}{' ' if unit else ''}on the last batch"))
     if "val_bpb" in summary:
         held_out = f"{summary['validation_bytes']:,} held-out bytes (sha256 {summary['validation_sha256'][:12]}...)"
         rows.append(("val_bpb", f"{summary['val_bpb']:.4f} bits per byte over {held_out}"))
+    elif (criterion := job.trainer.criterion) in summary:
+        rows.append((criterion, f"{summary[criterion]:.4f} on what is held out"))
     for name, value in rows:
         click.echo(f"{name:8} {value}")
     path = shlex.quote(str(job.path))

@@ -54,6 +54,8 @@ class Corpus:
     """What the last evaluation reads; documents where they are learned in part."""
     glimpse: HeldOut | Documents
     """What the evaluations before it read: the beginning of `validation`, in a mixture of each of its parts."""
+    sizes: tuple[int, int]
+    """How many bytes of both were asked for."""
 
     @property
     def train(self) -> Documents:
@@ -78,6 +80,17 @@ class Corpus:
         for documents, _ in self.parts:
             digest.update(np.ascontiguousarray(documents.ends).data)
         return digest.hexdigest()
+
+    @property
+    def held_out(self) -> dict[str, str]:
+        """Digests of what evaluations read, by how many bytes were asked for."""
+        glimpsed, validated = self.sizes
+        return {str(glimpsed): self.glimpse.sha256, str(validated): self.validation.sha256}
+
+    @property
+    def beginning(self) -> list[int]:
+        """The first tokens that are held out."""
+        return self.glimpse.tokens[:8].tolist()
 
     def fingerprint(self) -> dict[str, Any]:
         """What identifies it, for the summary of a run."""
@@ -107,6 +120,7 @@ def read_corpus(
         parts=tuple((share.train(known), share.weight) for share in shares),
         validation=_held_out(known, held),
         glimpse=_held_out(known, seen),
+        sizes=(glimpse_bytes, validation_bytes),
     )
 
 

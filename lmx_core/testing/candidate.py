@@ -14,12 +14,17 @@ from lmx_core.errors import ConfigError
 from lmx_core.model import LanguageModel
 from lmx_core.registry import registry
 from lmx_core.testing.subjects import SMALL, Make
-from lmx_core.train.config import TrainConfig
+from lmx_core.train.config import RunConfig, TrainConfig
 
 SHORT = TrainConfig(max_steps=100, warmup_steps=10, learning_rate=0.02, weight_decay=0.0)
 """The config that optimizers and schedules are checked with, unless they are given another."""
 SMALL_BATCHES = attrs.evolve(SHORT, batch_size=4, seq_len=16)
 """The config of sources and curricula."""
+BRIEF_RUN = RunConfig(
+    model=ModelConfig(block=attrs.evolve(SMALL, dropout=0.1), n_layers=2),
+    train=attrs.evolve(SMALL_BATCHES, warmup_steps=2, log_interval=1, eval_bytes=2000, final_eval_bytes=4000),
+)
+"""The config of trainers."""
 BUILT_WITH: Mapping[str, Any] = {
     "source": SMALL_BATCHES,
     "curriculum": SMALL_BATCHES,
@@ -30,7 +35,11 @@ BUILT_WITH: Mapping[str, Any] = {
 }
 """What components of other kinds are given in place of a config."""
 IN_A_BLOCK = {field.metadata["kind"]: field.alias for field in attrs.fields(BlockConfig) if "kind" in field.metadata}
-IN_TRAINING = {field.metadata["kind"]: field.alias for field in attrs.fields(TrainConfig) if "kind" in field.metadata}
+IN_TRAINING = {
+    field.metadata["kind"]: field.alias
+    for field in attrs.fields(TrainConfig)
+    if "kind" in field.metadata and "of" not in field.metadata
+}
 
 
 @attrs.frozen(kw_only=True)
@@ -92,6 +101,9 @@ def _config(kind: str, chosen: ComponentSpec, numbers: Mapping[str, Any]) -> Any
             changed: Callable[..., Any] = attrs.evolve
             several = isinstance(getattr(usual, slots[kind]), tuple)
             return changed(usual, **{slots[kind]: (chosen,) if several else chosen, **numbers})
+    if kind == "trainer":
+        changed = attrs.evolve(BRIEF_RUN, **numbers)
+        return attrs.evolve(changed, train=attrs.evolve(changed.train, trainer=chosen))
     if kind in BUILT_WITH:
         return attrs.evolve(BUILT_WITH[kind], **numbers)
     if numbers:

@@ -180,5 +180,6 @@ SUITES: Mapping[str, Callable[[Candidate], Iterator[Case]]] = {
     "source": _whole(checks.SOURCE),
     "curriculum": _whole(checks.CURRICULUM),
     "callback": _whole(checks.CALLBACK),
+    "trainer": _whole(checks.TRAINER),
     "command": _whole(checks.COMMAND),
 }

@@ -7,6 +7,8 @@ if TYPE_CHECKING:
 
 SAMPLES, LOGS = "samples.jsonl", "logs"
 """What callbacks write into a run directory; in the second, a folder, a plugin's may keep what it likes."""
+COMPLETIONS, REFERENCE = "completions.jsonl", "reference"
+"""What sources and objectives may: answers of the policy as a table, and a model that the run is compared with, a folder."""
 
 
 class Callback:

@@ -67,6 +67,8 @@ class TrainConfig:
     recompute_every: int = attrs.field(default=0, validator=not_negative)
     """Gradient checkpointing: 1 keeps no activations but those between blocks and computes the others twice, 2 does so in
     every second block, and so on; 0 keeps all."""
+    trainer: ComponentSpec = slot("trainer", "language_model", of="run")
+    """What is read, learned and measured. One that has an objective or a source of its own says so."""
     objective: ComponentSpec = slot("objective", "next_token")
     optimizer: ComponentSpec = slot("optimizer", "adamw")
     learning_rate: float = attrs.field(default=1e-3, validator=not_negative)
@@ -97,12 +99,12 @@ class TrainConfig:
     final_eval_bytes: int = attrs.field(default=500_000, validator=at_least_one)
     """How much of it the last evaluation reads."""
     patience: int | None = attrs.field(default=None, validator=validators.optional(validators.and_(*at_least_one)))
-    """Evaluations without a new lowest loss after which the run ends, with its last evaluation."""
+    """Evaluations without a new best one after which the run ends, with its last evaluation."""
     checkpoint_interval: int = attrs.field(default=500, validator=at_least_one)
     keep_checkpoints: int = attrs.field(default=2, validator=at_least_one)
     """How many of the latest checkpoints stay,"""
     keep_best: int = attrs.field(default=0, validator=not_negative)
-    """and how many of those with the lowest loss in an evaluation; each evaluation that is among them makes one."""
+    """and how many of those that were best in an evaluation; each evaluation that is among them makes one."""
     compile: bool = True
     parallel: Literal["data", "fsdp"] = "data"
     """How several ranks share the work: `data` gives each a part of the batch; `fsdp` a part of the weights, too (NCCL)."""

@@ -9,16 +9,14 @@ import attrs
 import mlx.core as mx
 
 from lmx_core.checkpoint import TOKENIZER
-from lmx_core.data.corpus import Corpus, read_corpus
-from lmx_core.data.sources import training_source
+from lmx_core.construct import build
 from lmx_core.data.tokenizers import decode, load_tokenizer
 from lmx_core.errors import ConfigError
-from lmx_core.evaluate import evaluate
 from lmx_core.files import half_written, write_text
 from lmx_core.generation import generate
 from lmx_core.model import LanguageModel
 from lmx_core.overrides import overridden
-from lmx_core.protocols import Tokenizer
+from lmx_core.protocols import Material, Recipe
 from lmx_core.serialize import plain, read_file
 from lmx_core.train import run as runs
 from lmx_core.train.config import RunConfig, run_config
@@ -31,9 +29,9 @@ from lmx_core.train.trainer import Callback, Trainer
 
 FIXED = (
     *("start", "model", "data", "train.seed", "train.seq_len"),
-    *("train.objective.name", "train.optimizer.name", "train.freeze", "train.ema_decay"),
+    *("train.trainer.name", "train.objective.name", "train.optimizer.name", "train.freeze", "train.ema_decay"),
 )
-"""What a resumed run keeps."""
+"""What a resumed run keeps, beside what its recipe says."""
 
 
 class Job:
@@ -42,22 +40,22 @@ class Job:
     path: Path | None = None
 
     def __init__(
-        self, config: RunConfig, corpus: Corpus, model: LanguageModel | None = None, ranks: Ranks | None = None
+        self,
+        config: RunConfig,
+        recipe: Recipe,
+        material: Material,
+        model: LanguageModel | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
-        self.config, self.corpus = config, corpus
+        self.config, self.material = config, material
         mx.random.seed(config.train.seed)
         self.prompt = self._prompt()
-        ranks = ranks or alone()
-        together = attrs.evolve(config.train, batch_size=config.train.batch_size * ranks.size)
-        source = training_source(corpus.parts, config.data, together)
-        self.trainer = Trainer(
-            model or LanguageModel(config.model), config.train, source, evaluate=self._evaluate, ranks=ranks
-        )
-        self.trainer.about, self.trainer.tokenizer = plain(config), corpus.tokenizer
+        self.trainer = recipe.trainer(model or LanguageModel(config.model), material, ranks or alone())
+        self.trainer.about, self.trainer.tokenizer = plain(config), material.tokenizer
 
     def keep_in(self, path: Path) -> None:
         """Keep the run in a directory that exists; the first rank does, the others know it for when that is lost."""
-        self.directory = runs.RunDirectory(path, self.config, self.corpus)
+        self.directory = runs.RunDirectory(path, self.config, self.material)
         self.began = self.trainer.step
         if self.trainer.ranks.first:
             self.path = self.trainer.path = path
@@ -66,12 +64,7 @@ class Job:
     def _prompt(self) -> list[int]:
         """What the sample continues, as tokens: said before the training, not after it, if it has none."""
         stated = self.config.train.sample_prompt
-        return self.corpus.glimpse.tokens[:8].tolist() if stated is None else self.corpus.tokenizer.encode(stated)
-
-    def _evaluate(self, model: LanguageModel, final: bool) -> dict[str, Any]:
-        train = self.config.train
-        held_out = self.corpus.validation if final else self.corpus.glimpse
-        return evaluate(model, held_out, train.seq_len, train.batch_size, train.compile, self.trainer.ranks)
+        return list(self.material.beginning) if stated is None else self.material.tokenizer.encode(stated)
 
     def run(self, watchers: Sequence[Callback] = ()) -> dict[str, Any]:
         """Train; the summary, with a sample of text where the run came to its end."""
@@ -82,15 +75,15 @@ class Job:
             summary = self._trained()
             if summary["stopped"] is None:
                 summary |= {"sample": self._sample()}
-            summary |= {"run": str(self.path), "prompt": decode(self.corpus.tokenizer, self.prompt)}
+            summary |= {"run": str(self.path), "prompt": decode(self.material.tokenizer, self.prompt)}
             write_text(self.path / runs.SUMMARY, json.dumps(summary, indent=2))
             plot_run(self.path, self.path / runs.CURVE)
         return summary
 
     def _trained(self) -> dict[str, Any]:
         try:
-            check_same(self.trainer, self.corpus.identity)
-            return self.trainer.run() | self.corpus.fingerprint()
+            check_same(self.trainer, self.material.identity)
+            return {**self.trainer.run(), **self.material.fingerprint()}
         except LostRankError as error:
             raise self.rescued(error) from None
 
@@ -105,7 +98,7 @@ class Job:
         model, longest = self.trainer.model, self.trainer.model.longest()
         prompt = self.prompt if longest is None else self.prompt[:longest]
         drawn = generate(model, prompt, max_tokens=model.room_after(len(prompt), wanted), temperature=0.8, seed=0)
-        return decode(self.corpus.tokenizer, [*self.prompt, *drawn])
+        return decode(self.material.tokenizer, [*self.prompt, *drawn])
 
 
 def started(
@@ -119,10 +112,11 @@ def started(
     path = run_dir or Path("runs", file.stem)
     if ranks.first and (run_dir or force):
         _must_be_free(path, file, force)
+    recipe: Recipe = build("trainer", config.train.trainer, config)
     with ranks.first_goes_first():
-        corpus = corpus_of(config, beginning.tokenizer if beginning else None)
-    model = _with_vocabulary(config, corpus, stated="vocab_size" in table["model"])
-    job = Job(attrs.evolve(config, model=model), corpus, beginning.model if beginning else None, ranks)
+        material = recipe.read(beginning.tokenizer if beginning else None)
+    model = _with_vocabulary(config, material, stated="vocab_size" in table["model"])
+    job = Job(attrs.evolve(config, model=model), recipe, material, beginning.model if beginning else None, ranks)
     if ranks.first:
         path = runs.claim(path, another=run_dir is None and not force, replace=force)
     job.keep_in(Path(ranks.text_of_first(str(path))))
@@ -135,13 +129,15 @@ def resumed(path: Path, assignments: Sequence[str], ranks: Ranks | None = None) 
     before = runs.read_run(path)
     table, origins = overridden(plain(before), assignments)
     config = run_config(table, ", ".join([str(path), *origins]))
-    if changed := [key for key in FIXED if _at(plain(before), key) != _at(plain(config), key)]:
+    recipe: Recipe = build("trainer", config.train.trainer, config)
+    fixed = [*FIXED, *(f"train.trainer.{name}" for name in getattr(recipe, "fixed", ()))]
+    if changed := [key for key in fixed if _at(plain(before), key) != _at(plain(config), key)]:
         raise ConfigError(f"{' and '.join(changed)} cannot change when a run is resumed; start a new run")
     saved = load_tokenizer(runs.checkpoints(path)[-1] / TOKENIZER) if config.start is not None else None
     with ranks.first_goes_first():
-        corpus = corpus_of(config, saved)
-    job = Job(config, corpus, ranks=ranks)
-    runs.restore(job.trainer, path, job.corpus)
+        material = recipe.read(saved)
+    job = Job(config, recipe, material, ranks=ranks)
+    runs.restore(job.trainer, path, material)
     if problem := _spent(job.trainer):
         raise ConfigError(f"{path} is finished: {problem}")
     job.keep_in(path)
@@ -155,7 +151,7 @@ def _spent(trainer: Trainer) -> str | None:
     config, done = trainer.config, f"{trainer.step} steps, {trainer.seconds:.0f} seconds"
     if trainer.progress < 1:
         return (
-            f"{done}, and {trainer.stale} evaluations without a new lowest loss. To go on, raise its patience: "
+            f"{done}, and {trainer.stale} evaluations without a new best {trainer.criterion}. To go on, raise its patience: "
             f"--set train.patience={2 * trainer.stale}"
         )
     limits = {"max_seconds": config.max_seconds, "max_tokens": config.max_tokens, "max_flops": config.max_flops}
@@ -170,10 +166,6 @@ def _at(table: Any, path: str) -> Any:
             return table if key == "name" else None
         table = None if table is None else table.get(key)
     return table
-
-
-def corpus_of(config: RunConfig, tokenizer: Tokenizer | None = None) -> Corpus:
-    return read_corpus(config.data, config.train.final_eval_bytes, config.train.eval_bytes, tokenizer)
 
 
 def _must_be_free(path: Path, file: Path, force: bool) -> None:
@@ -196,9 +188,9 @@ def _must_be_free(path: Path, file: Path, force: bool) -> None:
     raise ConfigError(f"{path} {problem}, so that --force does not replace it. Choose another --run-dir.")
 
 
-def _with_vocabulary(config: RunConfig, corpus: Corpus, stated: bool) -> Any:
+def _with_vocabulary(config: RunConfig, material: Material, stated: bool) -> Any:
     """The model with the tokenizer's vocabulary, unless the file states one, which must be large enough."""
-    size = corpus.tokenizer.vocab_size
+    size = material.tokenizer.vocab_size
     if not stated:
         return attrs.evolve(config.model, vocab_size=size)
     if problem := vocabulary_problem(config, size):

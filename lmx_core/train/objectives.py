@@ -32,6 +32,7 @@ class NextToken:
     """
 
     Options = NextTokenOptions
+    unit = "nats a token"
 
     def __init__(self, config: TrainConfig, options: NextTokenOptions) -> None:
         self.options = options

@@ -11,17 +11,23 @@ from lmx_core.files import atomically, write_text
 from lmx_core.train.history import History, read_history
 
 LABELS = {
-    "loss": "training loss, nats a token",
-    "val_loss": "validation, nats a token",
+    "loss": "training loss",
+    "val_loss": "validation loss",
     "val_bpb": "validation, bits per byte",
+    "reward": "reward in training",
+    "val_reward": "reward of held-out prompts",
+    "kl": "KL to the reference, nats a token",
+    "completion_tokens": "tokens of a completion",
+    "accuracy": "pairs in the right order, training",
+    "val_accuracy": "pairs in the right order, held out",
     "grad_norm": "length of the gradient",
     "learning_rate": "learning rate",
     "tokens_per_second": "tokens/s",
 }
 OVER = {"step": "step", "seconds": "seconds", "tokens": "tokens"}
-SMOOTHED = frozenset({"loss", "grad_norm"})
+SMOOTHED = frozenset({"loss", "grad_norm", "reward", "accuracy"})
 """What is noisy from step to step: drawn faintly, with a moving average over it."""
-PICTURE = ("loss", "val_bpb", "val_loss")
+PICTURE = ("loss", "val_bpb", "val_loss", "reward", "val_reward", "val_accuracy")
 WIDTH, HEIGHT = 6.2, 3.6
 """Of a panel, in inches."""
 RESERVED = frozenset({"val_bytes", "skipped"})
@@ -40,11 +46,13 @@ def plot_run(run: Path, picture: Path) -> bool:
 
 
 def plot_runs(runs: Sequence[History], picture: Path, over: str = "step") -> None:
-    """Training and validation loss of the runs in one PNG."""
+    """Training and validation of the runs in one PNG: losses, and rewards where there are some."""
     measured = _measured(runs)
     chosen = [name for name in PICTURE if name in measured]
     if "val_bpb" in chosen:
         chosen.remove("val_loss")
+    if "reward" in chosen:  # its loss is a surrogate: near 0 whatever is learned
+        chosen.remove("loss")
     figure = _figure(runs, chosen or measured[:1], over)
     with atomically(picture) as temporary:
         figure.savefig(temporary, dpi=120, format="png")

@@ -25,7 +25,10 @@ def problems(config: RunConfig, *, vocabulary_stated: bool) -> list[Problem]:
 
     The model is built part by part and then as a whole, but none of its weights is computed.
     """
-    found = _parts(config.train, "train")
+    found = [
+        *_parts(config.train, "train"),
+        *_tried("train.trainer", partial(build, "trainer", config.train.trainer, config)),
+    ]
     for path, block in _blocks(config.model):
         found += _parts(block, path) or list(_tried(path, partial(ConfigurableBlock, block)))
     found = found or [*_tried("model", partial(_whole, config))]
@@ -81,7 +84,7 @@ def _parts(config: Any, path: str) -> list[Problem]:
     """What keeps the components of a config from being built, each by itself; what several say is said once."""
     found: list[Problem] = []
     for field in attrs.fields(type(config)):
-        chosen = getattr(config, field.name)
+        chosen = None if field.metadata.get("of") else getattr(config, field.name)
         several = isinstance(chosen, tuple)
         for i, each in enumerate(chosen if several else (chosen,)):
             if isinstance(each, ComponentSpec):

@@ -24,23 +24,24 @@ from lmx_core.checkpoint import (
     read_config,
     save_model,
 )
-from lmx_core.data.corpus import Corpus
 from lmx_core.data.tokenizers import save_tokenizer
 from lmx_core.errors import CheckpointError
 from lmx_core.files import atomically, clear, write_text
 from lmx_core.freeze import check_installed, migrated, records
 from lmx_core.model import flat_parameters
+from lmx_core.protocols import Material
 from lmx_core.serialize import plain, structure, to_toml
-from lmx_core.train.callback import LOGS, SAMPLES
-from lmx_core.train.config import RunConfig, TrainConfig
+from lmx_core.train.callback import COMPLETIONS, LOGS, REFERENCE, SAMPLES
+from lmx_core.train.config import RunConfig
 from lmx_core.train.history import CONFIG, LOCK, METRICS, SUMMARY, whole_lines
 from lmx_core.train.trainer import Callback, Trainer
 
 CURVE = "loss.png"
-FILES = {CONFIG, METRICS, SUMMARY, CURVE, CHECKPOINTS, LOCK, SAMPLES, LOGS}
+FILES = {CONFIG, METRICS, SUMMARY, CURVE, CHECKPOINTS, LOCK, SAMPLES, LOGS, COMPLETIONS, REFERENCE}
 """What a run writes; a directory with anything else in it is never replaced."""
-OPTIMIZER, TRAINED = "optimizer.safetensors", "weights.safetensors"
-"""The optimizer's state; and the weights that are trained, where the checkpoint's model has their averages."""
+OPTIMIZER, TRAINED, STATE = "optimizer.safetensors", "weights.safetensors", "state.safetensors"
+"""The optimizer's state; the weights that are trained, where the checkpoint's model has their averages; and what the source
+and the objective keep, where they keep something."""
 
 
 class RunDirectory(Callback):
@@ -48,8 +49,8 @@ class RunDirectory(Callback):
 
     logs = True
 
-    def __init__(self, path: Path, config: RunConfig, corpus: Corpus) -> None:
-        self.path, self.config, self.corpus = path, config, corpus
+    def __init__(self, path: Path, config: RunConfig, material: Material) -> None:
+        self.path, self.config, self.material = path, config, material
 
     @property
     def metrics(self) -> Path:
@@ -79,11 +80,13 @@ class RunDirectory(Callback):
                 mx.save_safetensors(str(temporary / TRAINED), flat_parameters(trainer.model))
             with trainer.averaged():
                 save_model(trainer.model, temporary)
-            save_tokenizer(self.config.data.tokenizer.name, self.corpus.tokenizer, temporary / TOKENIZER)
+            save_tokenizer(self.config.data.tokenizer.name, self.material.tokenizer, temporary / TOKENIZER)
             mx.save_safetensors(str(temporary / OPTIMIZER), dict(tree_flatten(trainer.optimizer.state)))
+            if state := trainer.saved():
+                mx.save_safetensors(str(temporary / STATE), state)
             needed = [attrs.asdict(each) for each in records(self.config)]
-            position = {**trainer.position, "corpus": self.corpus.identity, "val_loss": trainer.evaluated}
-            position["held_out"] = _held_out(trainer.config, self.corpus)
+            position = {**trainer.position, "corpus": self.material.identity, "score": trainer.evaluated}
+            position["held_out"] = dict(self.material.held_out)
             write_text(
                 temporary / POSITION,
                 json.dumps({**position, "config": plain(self.config), "components": needed}, indent=2),
@@ -120,7 +123,7 @@ def _is_json(value: Any) -> bool:
 def _loss(checkpoint: Path) -> float | None:
     """That of the evaluation of which the checkpoint was made, if one was."""
     with suppress(OSError, ValueError, AttributeError):
-        return json.loads((checkpoint / POSITION).read_text(encoding="utf-8")).get("val_loss")
+        return json.loads((checkpoint / POSITION).read_text(encoding="utf-8")).get("score")
     return None
 
 
@@ -182,14 +185,6 @@ def _damaged(checkpoint: Path, error: Exception) -> CheckpointError:
     return CheckpointError(f"{checkpoint} is damaged ({problem}). Remove it to go on from the one before.")
 
 
-def _held_out(config: TrainConfig, corpus: Corpus) -> dict[str, str]:
-    """Digests of what evaluations read, by how much of it: a resumed run may read more or less, but of the same text."""
-    return {
-        str(config.eval_bytes): corpus.glimpse.sha256,
-        str(config.final_eval_bytes): corpus.validation.sha256,
-    }
-
-
 def _must_fit(trainer: Trainer, state: dict[str, mx.array]) -> None:
     """The saved optimizer has exactly what this one keeps for the model's parameters."""
     trainer.optimizer.init(trainer.model.trainable_parameters())
@@ -201,7 +196,7 @@ def _must_fit(trainer: Trainer, state: dict[str, mx.array]) -> None:
         )
 
 
-def restore(trainer: Trainer, run: Path, corpus: Corpus) -> None:
+def restore(trainer: Trainer, run: Path, material: Material) -> None:
     """Put the trainer where the run's last checkpoint left it, so that it goes on as if it had never stopped."""
     checkpoint = checkpoints(run)[-1]
     if read_config(checkpoint) != trainer.model.config:
@@ -212,14 +207,15 @@ def restore(trainer: Trainer, run: Path, corpus: Corpus) -> None:
         identity, held_out = position["corpus"], dict(position["held_out"])
         trainer.resume(position)
         _must_fit(trainer, state)
+        kept: Any = mx.load(str(checkpoint / STATE)) if (checkpoint / STATE).exists() else {}
     except (RuntimeError, OSError, ValueError, KeyError, TypeError) as error:  # RecursionError is a RuntimeError
         raise _damaged(checkpoint, error) from None
-    if identity != corpus.identity:
+    if identity != material.identity:
         raise CheckpointError(
             f"the corpus changed since {run} began: its training tokens, or where documents end, are others. Start a new "
             "run."
         )
-    now = _held_out(trainer.config, corpus)
+    now = material.held_out
     if any(held_out[size] != now[size] for size in now.keys() & held_out.keys()):
         raise CheckpointError(
             f"the held-out text changed since {run} began, so that its losses could not be compared. Start a new run."
@@ -231,3 +227,4 @@ def restore(trainer: Trainer, run: Path, corpus: Corpus) -> None:
         load_weights(trainer.model, checkpoint / TRAINED)
     trainer.optimizer.state = tree_unflatten(list(state.items()))
     mx.eval(trainer.optimizer.state, averages)
+    trainer.restore(kept, run)

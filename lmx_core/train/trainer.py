@@ -26,7 +26,7 @@ from lmx_core.train.rules import training_problem
 from lmx_core.train.step import Micro, Step, averaged, seed_of
 
 Evaluate = Callable[[LanguageModel, bool], dict[str, Any]]
-"""From the model, and whether this is the last evaluation, to metrics with `val_loss` among them."""
+"""From the model, and whether this is the last evaluation, to metrics with the trainer's criterion among them."""
 
 
 class Trainer:
@@ -45,13 +45,17 @@ class Trainer:
         evaluate: Evaluate | None = None,
         callbacks: Sequence[Any] = (),
         ranks: Ranks | None = None,
+        criterion: str = "val_loss",
+        higher_is_better: bool = False,
     ) -> None:
+        """`criterion` is the metric of an evaluation that tells which one is best, and when `patience` is spent."""
         if problem := training_problem(model, config):
             raise ConfigError(problem)
         self.model, self.config, self.source = model, config, source
         self.objective: Any = objective or build("objective", config.objective, config)
         self.ranks = ranks or alone()
         self.evaluator = evaluate
+        self.criterion, self.sign = criterion, -1 if higher_is_better else 1
         frozen_by(model, config.freeze)
         self.optimizer = optimizer_for(model, config)
         self.schedule = build("schedule", config.schedule, config)
@@ -69,11 +73,11 @@ class Trainer:
         self.seconds = 0.0
         """Time spent in this run, also before it was resumed."""
         self.lowest: list[float] = []
-        """The lowest losses of evaluations on the way, `keep_best` of them or one,"""
+        """The best scores of evaluations on the way, `keep_best` of them or one: losses, or rewards with a minus,"""
         self.stale = 0
-        """and how many evaluations came after the lowest."""
+        """and how many evaluations came after the best."""
         self.evaluated: float | None = None
-        """The loss of the evaluation at this step, if there was one."""
+        """The score of the evaluation at this step, if there was one."""
         self.stopped: str | None = None
         """Why it ended early."""
         self.batches: list[Mapping[str, mx.array]] = []
@@ -107,6 +111,25 @@ class Trainer:
             if not _like(position[name], usual):
                 raise ValueError(f"{name} is {position[name]!r}")
             setattr(self, name, position[name])
+
+    def saved(self) -> dict[str, mx.array]:
+        """What the source and the objective keep in a checkpoint."""
+        found: dict[str, dict[str, mx.array]] = {
+            name: each.saved() for name, each in self._keeping() if hasattr(each, "saved")
+        }
+        return {f"{name}.{key}": value for name, kept in found.items() for key, value in kept.items()}
+
+    def restore(self, state: Mapping[str, mx.array], run: Path) -> None:
+        """Give it back to them, from a checkpoint of the run in this directory."""
+        for name, each in self._keeping():
+            if hasattr(each, "restore"):
+                own = {
+                    key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")
+                }
+                each.restore(own, run)
+
+    def _keeping(self) -> list[tuple[str, Any]]:
+        return [("source", self.source), ("objective", self.objective)]
 
     @property
     def progress(self) -> float:
@@ -266,23 +289,23 @@ class Trainer:
         self.seconds = time.monotonic() - self._began
         best = False
         if not final:
-            best = self._rank(metrics["val_loss"])
+            best = self._rank(self.sign * metrics[self.criterion])
         self._tell("on_eval_end", metrics)
         if into is not None:
             into |= metrics
         return best
 
-    def _rank(self, loss: float) -> bool:
+    def _rank(self, score: float) -> bool:
         """Take note of an evaluation on the way; whether it is among those of which the checkpoints stay."""
-        finite = math.isfinite(loss)
-        self.evaluated = loss if finite else None
-        better = finite and (not self.lowest or loss < self.lowest[0])
+        finite = math.isfinite(score)
+        self.evaluated = score if finite else None
+        better = finite and (not self.lowest or score < self.lowest[0])
         self.stale = 0 if better or not self.lowest else self.stale + 1
         if not finite:  # nan has no place in an order
             return False
         kept = max(self.config.keep_best, 1)
-        among = len(self.lowest) < kept or loss < self.lowest[-1]
-        self.lowest = sorted([*self.lowest, loss])[:kept]
+        among = len(self.lowest) < kept or score < self.lowest[-1]
+        self.lowest = sorted([*self.lowest, score])[:kept]
         return self.config.keep_best > 0 and among
 
     def _summary(self, last: Mapping[str, Any]) -> dict[str, Any]:
@@ -311,9 +334,9 @@ class Trainer:
 
 
 def _like(found: Any, usual: Any) -> bool:
-    """Whether a position may have it where a trainer has the other: a count, a time, a list of losses."""
+    """Whether a position may have it where a trainer has the other: a count, a time, a list of scores."""
     if isinstance(usual, list):
-        return isinstance(found, list) and all(isinstance(loss, int | float) for loss in found)
+        return isinstance(found, list) and all(isinstance(score, int | float) for score in found)
     return isinstance(found, int if isinstance(usual, int) else int | float) and 0 <= found < math.inf
 
 

@@ -26,6 +26,7 @@ from . import (  # noqa: F401
     part_faults,
     run_faults,
     text_faults,
+    trainer_faults,
 )
 from .faults import FAULTS
 

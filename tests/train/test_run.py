@@ -347,7 +347,7 @@ def test_the_curve_is_drawn(train):
 def test_evaluation_counts_every_byte_but_the_first(train):
     """Bits per byte of the held-out text, against a slow sum over windows."""
     job, summary = train("train.max_steps=3")
-    held_out = job.corpus.validation
+    held_out = job.material.validation
     model = job.trainer.model.eval()
     nats = 0.0
     for start in range(0, len(held_out.tokens) - 1, 32):

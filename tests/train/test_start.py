@@ -60,7 +60,7 @@ def test_it_begins_with_the_weights_and_the_tokenizer(started, first):
     job = started()
     assert equal(job.trainer.model, load_model(first))
     assert job.trainer.model.training
-    assert job.corpus.tokenizer.to_dict() == open_model(str(first)).tokenizer.to_dict()
+    assert job.material.tokenizer.to_dict() == open_model(str(first)).tokenizer.to_dict()
     assert registry("tokenizer").get(job.config.data.tokenizer.name) is CharTokenizer
     job.run()
     assert not equal(job.trainer.model, load_model(first))

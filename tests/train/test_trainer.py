@@ -257,8 +257,8 @@ def test_averages_are_kept_evaluated_and_saved(train, compiled):
         assert np.abs(np.array(saved[name]) - value).max() < 1e-6, name
     assert equal(mx.load(str(model_directory(job.path) / "weights.safetensors")), weights(plain.path))
     model = load_model(job.path)
-    assert summary["val_loss"] == pytest.approx(job._evaluate(model, True)["val_loss"], abs=1e-6)
-    assert summary["val_loss"] != pytest.approx(job._evaluate(job.trainer.model, True)["val_loss"], abs=1e-4)
+    assert summary["val_loss"] == pytest.approx(job.trainer.evaluator(model, True)["val_loss"], abs=1e-6)
+    assert summary["val_loss"] != pytest.approx(job.trainer.evaluator(job.trainer.model, True)["val_loss"], abs=1e-4)
 
 
 def test_a_resumed_run_goes_on_with_its_averages(train):
@@ -317,11 +317,11 @@ def test_flops_of_training_are_those_of_every_token():
 
 
 def test_patience_ends_a_run_that_does_not_get_better(train):
-    """After so many evaluations without a new lowest loss; the last evaluation is done, and a resumed run knows it."""
+    """After so many evaluations without a new best one; the last evaluation is done, and a resumed run knows it."""
     job, summary = train("train.learning_rate=0", "train.eval_interval=2", "train.patience=3")
     assert (summary["step"], summary["ended"], summary["stopped"]) == (8, "patience", None)
     assert [line["step"] for line in lines(job.path) if "val_bpb" in line] == [2, 4, 6, 8, 8]
-    with pytest.raises(ConfigError, match="3 evaluations without a new lowest loss. .* --set train.patience=6"):
+    with pytest.raises(ConfigError, match="3 evaluations without a new best val_loss. .* --set train.patience=6"):
         train(resume=job.path)
     assert train("train.patience=6", resume=job.path)[1]["step"] == 14
 

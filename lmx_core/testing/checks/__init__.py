@@ -30,6 +30,7 @@ from lmx_core.testing.checks import (
     streams,
     sublayers,
     tokenizers,
+    trainers,
 )
 from lmx_core.testing.subjects import Make, Maker, close, largest
 
@@ -164,6 +165,12 @@ CALLBACK: Others = (
     callbacks.metrics_are_plain,
     callbacks.resumed_runs_go_on,
     callbacks.failures_pass_through,
+)
+TRAINER: Others = (
+    trainers.data_is_told,
+    trainers.runs_come_again,
+    trainers.resumed_runs_are_the_same,
+    trainers.evaluations_measure_the_criterion,
 )
 COMMAND: Others = (
     commands.is_a_command,
