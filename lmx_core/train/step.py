@@ -127,6 +127,16 @@ class Step:
             mx.eval(self.model.state, self.optimizer.state, self.averages)
         return found
 
+    @contextmanager
+    def rounded(self) -> Generator[None, None, None]:
+        """Within it the model has its weights in the precision that steps compute in."""
+        everything = self.model.parameters()
+        self.model.update(tree_map_with_path(self._rounded, everything))
+        try:
+            yield
+        finally:
+            self.model.update(everything)
+
     def gradients(self, batch: Mapping[str, array]) -> Any:
         """Of the mean loss of a batch, for who looks on: not compiled, nothing changes, in the precision of training."""
         with drawing_apart(0):
