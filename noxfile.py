@@ -34,6 +34,7 @@ EVERYTHING = [
     "lmx-core[cpu,plot,tiktoken,yaml]",
     *PLUGINS,
     "lmx-blas[mkl]",
+    "lmx-rl[maths,sandbox]",
     *PROJECT["dependency-groups"]["parity"],
 ]
 ALONE = {"lmx-blas": ["lmx-blas[mkl]", "mlx[cpu]; sys_platform == 'linux'"]}
@@ -229,7 +230,7 @@ def docs(session: nox.Session) -> None:
 @nox.session(python=PYTHON, reuse_venv=False)
 def lowest(session: nox.Session) -> None:
     """The lowest versions that the distributions declare."""
-    extras = {"lmx-core": ("cpu", "plot", "tiktoken", "yaml"), "lmx-blas": ("mkl",)}
+    extras = {"lmx-core": ("cpu", "plot", "tiktoken", "yaml"), "lmx-blas": ("mkl",), "lmx-rl": ("maths", "sandbox")}
     declared = [each for project in DISTRIBUTIONS.values() for each in project["project"]["dependencies"]] + [
         each
         for name, chosen in extras.items()

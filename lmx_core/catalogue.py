@@ -17,7 +17,13 @@ PROVIDERS = {
     "lmx-hf": (
         *("command.convert", "command.mlx-lm", "command.quantize", "command.upload", "dataset.hf", "tokenizer.hf"),
     ),
-    "lmx-rl": ("reward.exact_match", "reward.length", "reward.numeric", "reward.regex"),
+    "lmx-rl": (
+        *("command.eval", "dataset.addition", "dataset.code_problems", "dataset.jsonl", "reward.code_tests"),
+        *("reward.exact_match", "reward.format", "reward.length", "reward.likelihood", "reward.maths"),
+        *("reward.model", "reward.numeric", "reward.regex", "reward.repetition", "reward.verdict"),
+        *("sandbox.monty", "sandbox.process", "sandbox.unsafe", "trainer.cpo", "trainer.dpo", "trainer.grpo"),
+        *("trainer.kto", "trainer.orpo", "trainer.sft", "trainer.simpo"),
+    ),
 }
 
 

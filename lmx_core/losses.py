@@ -101,29 +101,39 @@ def token_logps(logits: Float[array, "*N V"], targets: Int[array, "*N"]) -> Floa
 
 
 def hidden_logps(
-    model: Any, hidden: Float[array, "B L D"], targets: Int[array, "B L"], *, chunk: int | None = None
+    model: Any,
+    hidden: Float[array, "B L D"],
+    targets: Int[array, "B L"],
+    *,
+    temperature: float = 1.0,
+    chunk: int | None = None,
 ) -> Float[array, "B L"]:
-    """`token_logps(model.logits(hidden), targets)`, of `chunk` tokens at once; the gradient computes the logits again."""
+    """`token_logps(model.logits(hidden) / temperature, targets)`, of `chunk` tokens at once; the gradient computes the
+    logits again.
+    """
     x, t, _ = flat(hidden, targets, None)
     parts = parts_of(model, x, chunk)
+
+    def found_in(logits: array, part: slice) -> array:
+        return token_logps(logits if temperature == 1 else logits.astype(mx.float32) / temperature, t[part])
 
     def logps(parameters: Any, x: array) -> array:
         found: list[array] = []
         for part in parts:
-            found.append(token_logps(logits_with(model, parameters, after(x[part], found[-1:])), t[part]))
+            found.append(found_in(logits_with(model, parameters, after(x[part], found[-1:])), part))
         return mx.concatenate(found)
 
     def back(primals: Any, cotangent: array, outputs: Any) -> Any:
         def slopes(parameters: Any, x: array, part: slice) -> Any:
             def weighted(parameters: Any, x: array) -> array:
-                return (token_logps(logits_with(model, parameters, x), t[part]) * cotangent[part]).sum()
+                return (found_in(logits_with(model, parameters, x), part) * cotangent[part]).sum()
 
             gradients: Any = mx.grad(weighted, argnums=(0, 1))
             return (), gradients(parameters, x)
 
         return swept(slopes, primals[0], primals[1], parts)[1]
 
-    found = token_logps(logits_of(model, x), t) if len(parts) == 1 else custom(logps, back)(head_of(model), x)
+    found = found_in(logits_of(model, x), parts[0]) if len(parts) == 1 else custom(logps, back)(head_of(model), x)
     return found.reshape(targets.shape)
 
 

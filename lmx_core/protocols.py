@@ -52,7 +52,7 @@ class Cache(Protocol):
     def restore(self, mark: Any) -> None: ...
 
     def filter(self, rows: "Sequence[int]") -> None:
-        """Go on with these rows of the batch alone, in this order."""
+        """Go on with these rows of the batch alone, in this order; one that is named several times goes on as several."""
         ...
 
     def extend(self, other: Any) -> None:

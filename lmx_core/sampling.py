@@ -45,6 +45,18 @@ def repetition_penalty(logits: Float[array, "B V"], seen: Bool[array, "B V"], pe
     return mx.where(seen, mx.where(logits > 0, logits / penalty, logits * penalty), logits)
 
 
+def drawn(logits: Float[array, "B V"], chance: Float[array, "B"]) -> Int[array, "B"]:
+    """The first token of each row whose cumulated probability exceeds the row's number from [0, 1)."""
+    cumulated = mx.cumsum(mx.exp(logits - logits.max(axis=-1, keepdims=True)), axis=-1)
+    total = cumulated[:, -1:]
+    passed = cumulated <= chance[:, None] * total
+    return (passed & (cumulated < total)).sum(axis=-1)  # the sum may round a chance below 1 up to all of it
+
+
+def uniform(key: Int[array, "2"]) -> Float[array, ""]:
+    return mx.random.uniform(key=key)
+
+
 @attrs.frozen(kw_only=True, field_transformer=exact_types)
 class Sampling:
     """How the next token is drawn: penalty, then temperature, then the three truncations, then chance."""
@@ -79,5 +91,4 @@ class Sampling:
             return mx.argmax(logits, axis=-1)
         if key is None or key.ndim == 1:
             return mx.random.categorical(logits, key=key)
-        rows = [mx.random.categorical(logits[i : i + 1], key=key[i]) for i in range(len(logits))]  # vmap draws others
-        return rows[0] if len(rows) == 1 else mx.concatenate(rows)
+        return drawn(logits, mx.vmap(uniform)(key))

@@ -6,7 +6,7 @@ import sys
 import mlx.core as mx
 import pytest
 
-from lmx_core import LanguageModel, LmxError, generate, generation, make_config, stream_generate
+from lmx_core import LanguageModel, LmxError, decoding, generate, make_config, stream_generate
 from lmx_core.testing import randomise
 
 PROMPT = [5, 9, 100, 7, 7, 250]
@@ -34,7 +34,7 @@ def test_a_long_prompt_runs_in_pieces(model, monkeypatch):
     """Prefill in chunks changes nothing."""
     expected = generate(model, PROMPT * 5, max_tokens=8, temperature=0.0)
     for size in (1, 7, 29, 30):
-        monkeypatch.setattr(generation, "PREFILL", size)
+        monkeypatch.setattr(decoding, "PREFILL", size)
         assert generate(model, PROMPT * 5, max_tokens=8, temperature=0.0) == expected
 
 
@@ -136,7 +136,7 @@ def test_more_of_the_same_seed_begins_alike(model):
 def test_a_text_is_no_prompt():
     """In a process where no type is checked."""
     code = (
-        "from lmx_core import LanguageModel, LmxError, generate, make_config\n"
+        "from lmx_core import LanguageModel, LmxError, decoding, generate, make_config\n"
         "try: generate(LanguageModel(make_config('llama', size='tiny')), 'def ')\n"
         "except LmxError as error: print(error)"
     )

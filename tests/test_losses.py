@@ -295,6 +295,20 @@ def test_log_probabilities_in_chunks(head):
     close(hidden_logps(net, hidden, TARGETS, chunk=4), token_logps(net.logits(hidden), TARGETS), 1e-6)
 
 
+@pytest.mark.parametrize("head", HEADS)
+def test_log_probabilities_at_another_temperature(head):
+    """Of what is drawn from logits that are divided by it, whatever the head does to them; gradients included."""
+    net = model(**HEADS[head])
+    weights = mx.random.normal((3, 7), key=KEYS[2])
+    expected = slopes(net, lambda hidden: (token_logps(net.logits(hidden) / 0.7, TARGETS) * weights).sum())
+    for chunk in (4, 21):
+        found = slopes(
+            net,
+            lambda hidden, c=chunk: (hidden_logps(net, hidden, TARGETS, temperature=0.7, chunk=c) * weights).sum(),
+        )
+        same(found, expected)
+
+
 def test_numbers_that_are_known():
     """Logits 0, 1, 2: log-probabilities, their entropy, and the smoothed loss, written out."""
     logits, norm = mx.array([[0.0, 1.0, 2.0]] * 2), np.log(np.exp([0, 1, 2]).sum())

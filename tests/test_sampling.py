@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from lmx_core import LmxError
-from lmx_core.sampling import Sampling, min_p, repetition_penalty, temperature, top_k, top_p
+from lmx_core.sampling import Sampling, drawn, min_p, repetition_penalty, temperature, top_k, top_p
 
 LOGITS = mx.array([[2.0, 1.0, 0.5, 0.0, -1.0, -3.0, 1.5, 0.2], [0.0, 0.1, 5.0, 4.9, -2.0, 0.3, 0.4, 4.0]])
 DRAWS = 40_000
@@ -70,6 +70,25 @@ def test_repetition_penalty_makes_seen_tokens_less_likely():
     penalised = np.array(repetition_penalty(LOGITS, seen, 2.0))
 
     assert penalised[0].tolist() == pytest.approx([1.0, 1.0, 0.5, 0.0, -2.0, -3.0, 1.5, 0.2])
+
+
+def test_numbers_from_0_to_1_choose_tokens_by_their_probabilities():
+    """A share of the numbers as large as the probability; the ends of the range choose no token that is ruled out."""
+    n = 1000
+    logits = mx.concatenate([mx.array([-mx.inf]), LOGITS[0], mx.array([-mx.inf])])
+    chosen = drawn(mx.repeat(logits[None], n, axis=0), (mx.arange(n) + 0.5) / n)
+    shares = np.bincount(np.array(chosen), minlength=10)
+    assert np.abs(shares[1:-1] - n * probabilities(LOGITS[:1])[0]).max() <= 1
+    ends = mx.array([0.0, 1 - 2**-24, 1.0])
+    assert drawn(mx.repeat(logits[None], 3, axis=0), ends).tolist() == [1, 8, 8]
+
+
+def test_rows_with_keys_draw_what_each_draws_alone():
+    rule, keys = Sampling(top_k=5), mx.stack([mx.random.key(i) for i in range(40)])
+    logits = mx.random.normal((40, 300), key=mx.random.key(1))
+    alone = [rule.draw(logits[i : i + 1], key=keys[i : i + 1]).item() for i in range(40)]
+    assert rule.draw(logits, key=keys).tolist() == alone
+    assert len({*alone}) > 20
 
 
 def counts(rule, row):

@@ -13,7 +13,9 @@ from lmx_core.components.rows import Trimmable, padding_of
 from lmx_core.shapes import Float
 
 STEP = 256
-"""Tokens by which a buffer grows, so that appending one token copies nothing most of the time."""
+"""Tokens by which a long buffer grows, so that appending one token copies nothing most of the time."""
+SHORT = (16, 64)
+"""Tokens by which a buffer grows that holds at most four times as many: many rows with short answers would be mostly room."""
 
 Parts = tuple[array, ...]
 """Arrays (B, K, T, ...) that stand for keys or for values together: one, or three of a quantised tensor."""
@@ -35,6 +37,11 @@ class _Buffer:
 
     def cut(self, start: int, end: int) -> Parts:
         return tuple(part[:, :, start - self.start : end - self.start] for part in self.parts)
+
+
+def _with_room(columns: int) -> int:
+    step = next((short for short in SHORT if columns <= 4 * short), STEP)
+    return -(-columns // step) * step
 
 
 class KVCache(Trimmable):
@@ -98,7 +105,7 @@ class KVCache(Trimmable):
         """A buffer with room for all tokens so far, without those that no one will look at."""
         old = self._buffer
         bounded = self.scope.window is not None or self.scope.chunk is not None
-        room = -(-(self.columns - first) // STEP) * STEP + (STEP if bounded and first else 0)
+        room = _with_room(self.columns - first) + (STEP if bounded and first else 0)
         parts = tuple(mx.zeros((*part.shape[:2], room, *part.shape[3:]), part.dtype) for part in like)
         if old.parts:
             for part, piece in zip(parts, old.cut(first, before), strict=True):

@@ -118,6 +118,12 @@ class KeepsRowsInTheirOrder(KVCache):
         super().filter(sorted(rows))
 
 
+@cache_fault("one_row_becomes_several", says="differ by")
+class NamesEachRowOnce(KVCache):
+    def filter(self, rows):
+        super().filter([row if row not in rows[:i] else 0 for i, row in enumerate(rows)])
+
+
 @cache_fault("cache_state_round_trips", says="nbytes is 0")
 class WeighsNothing(KVCache):
     nbytes = 0
@@ -183,6 +189,12 @@ class KeepsEverything(KVCache):
 @by_itself("rows_join_and_leave", "offset is")
 class CountsTheLongestRow(KVCache):
     offset = property(lambda self: self.columns)
+
+
+@by_itself("a_row_goes_on_as_several", "offset is")
+class CountsEachRowOnce(KVCache):
+    def filter(self, rows):
+        super().filter(sorted(rows))
 
 
 @by_itself("nothing_is_taken_back_that_is_gone", "other tokens come back|differ by|broadcast|took|missing")

@@ -1,5 +1,6 @@
 """Files as documents: found in an order that is the same everywhere, and read with errors for people."""
 
+import glob
 import hashlib
 import os
 from collections.abc import Generator, Iterable, Iterator
@@ -28,6 +29,25 @@ def below(root: Path, suffixes: tuple[str, ...], left_out: tuple[str, ...]) -> I
     for directory, inner, names in os.walk(root, onerror=refuse):
         inner[:] = filter(wanted, inner)
         yield from (Path(directory, name) for name in filter(wanted, names) if name.endswith(suffixes))
+
+
+def matching(path: str, suffixes: tuple[str, ...]) -> list[Path]:
+    """The files of a path or glob, or those with one of the suffixes below a directory. `DataError` where there is none."""
+    place = Path(os.path.expanduser(path))
+    with readable(place):
+        if place.is_dir():
+            files = list(below(place, suffixes, (".*",)))
+            problem = f"has no files that end in {', '.join(suffixes)}. Set suffixes, or write a glob"
+        elif place.exists():
+            files = [place] if place.is_file() else []
+            problem = "is neither a file nor a directory. Copy what it gives into a file"
+        else:
+            files = [file for file in map(Path, glob.iglob(str(place), recursive=True)) if file.is_file()]
+            where = "" if place.is_absolute() else f" in {Path.cwd()}"
+            problem = f"matches no file{where}. Correct the path; in a glob '**/' looks into directories"
+    if not files:
+        raise DataError(f"{path} {problem}.")
+    return files
 
 
 def in_order(files: Iterable[Path], root: Path) -> list[Path]:

@@ -1,6 +1,5 @@
 """Text of your own."""
 
-import glob
 import itertools
 import os
 from collections.abc import Iterable, Sequence
@@ -11,7 +10,7 @@ import attrs
 from attrs import validators
 
 from lmx_core.config import Field, exact_types
-from lmx_core.data.datasets.files import Split, as_text, below, in_order, pieces, read_text, readable, side, size_of
+from lmx_core.data.datasets.files import Split, as_text, in_order, matching, pieces, read_text, side, size_of
 from lmx_core.data.tokenizers import as_bytes
 from lmx_core.errors import DataError
 
@@ -85,30 +84,11 @@ class TextFiles:
 
     def _found(self, paths: Sequence[str]) -> list[Path]:
         suffixes = tuple(self.options.suffixes)
-        found = [file for path in paths for file in _matches(path, suffixes) if size_of(file)]
+        found = [file for path in paths for file in matching(path, suffixes) if size_of(file)]
         if not found:
             raise DataError(f"every file of {', '.join(paths)} is empty. Give files with text.")
         files = {Path(os.path.realpath(file)) for file in found}
         return in_order(files, Path(os.path.commonpath([file.parent for file in files])))
-
-
-def _matches(path: str, suffixes: tuple[str, ...]) -> list[Path]:
-    """The files of a path or glob. `DataError` where there is none."""
-    place = Path(os.path.expanduser(path))
-    with readable(place):
-        if place.is_dir():
-            files = list(below(place, suffixes, (".*",)))
-            problem = f"has no files that end in {', '.join(suffixes)}. Set suffixes, or write a glob"
-        elif place.exists():
-            files = [place] if place.is_file() else []
-            problem = "is neither a file nor a directory. Copy what it gives into a file"
-        else:
-            files = [file for file in map(Path, glob.iglob(str(place), recursive=True)) if file.is_file()]
-            where = "" if place.is_absolute() else f" in {Path.cwd()}"
-            problem = f"matches no file{where}. Correct the path; in a glob '**/' looks into directories"
-    if not files:
-        raise DataError(f"{path} {problem}.")
-    return files
 
 
 def _within(files: list[Path], room: float) -> list[Path]:

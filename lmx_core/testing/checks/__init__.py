@@ -66,6 +66,7 @@ STREAM: Checks = (
     streams.caches_share_nothing,
     streams.ragged_batches_equal_single_rows,
     streams.batches_join_and_leave,
+    streams.one_row_becomes_several,
     documents.documents_of_a_row_are_apart,
 )
 MIXER: Checks = (*STREAM, streams.a_boolean_mask_is_honoured)
@@ -86,6 +87,7 @@ CACHE: Layouts = (
     caches.saved_caches_go_on,
     caches.memory_is_bounded_by_the_scope,
     caches.rows_join_and_leave,
+    caches.a_row_goes_on_as_several,
 )
 SCALING: Layouts = (
     scalings.frequencies_fit,

@@ -225,6 +225,23 @@ def rows_join_and_leave(make: Make) -> None:
             _step(single, alone, rows, places[1:], 2)
 
 
+def a_row_goes_on_as_several(make: Make) -> None:
+    """A row that is named several times when rows are chosen goes on as several, each by itself and as it does alone."""
+    tokens = _tokens(400, rows=3)
+    first, second, other = (tuple(each[row : row + 1] for each in tokens) for row in range(3))
+    for one in _scoped(make):
+        for long, short in ((20, 5), (300, 40)):
+            batch, alone = one(), one()
+            _feed_all(batch, _first(first, long), 19)
+            _feed_all(alone, _first(second, short), 19)
+            apart = [alone.copy(), batch.copy(), alone]
+            batch.extend(alone)
+            batch.filter([1, 0, 1])
+            places = [[0, short], [1, long], [2, short]]
+            for n in (3, 1, 20):
+                _step(batch, apart, [second, first, other], places, n)
+
+
 def _step(batch: Any, alone: Any, rows: Any, places: list[list[int]], n: int) -> None:
     """Some more tokens for the rows of a batch, [row, tokens so far] each, compared with each by itself."""
     offset: Any = batch.offset

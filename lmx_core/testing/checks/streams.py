@@ -167,6 +167,29 @@ def batches_join_and_leave(make: Maker) -> None:
     go_on(3)
 
 
+def one_row_becomes_several(make: Maker) -> None:
+    """A row that is named several times when rows are chosen goes on as several, each by itself and as it does alone; rows
+    of different lengths, where they can be filled up. For mixers whose cache can be filtered.
+    """
+    subject = Subject(make)
+    x, other = (subject.inputs(seed=seed) for seed in (1, 2))
+    cache, padding = subject.make_cache(), (0, 0)
+    if not _can(cache, "filter"):
+        return
+    if _can(cache, "pad"):
+        padding = (0, 8)
+        for memory in memories(cache):
+            memory.pad(padding)
+    subject(x[:, :20], cache)
+    for memory in memories(cache):
+        memory.filter([1, 0, 1])
+    ends = mx.stack([x[1, 20:], x[0, 20:], other[1, 20:]])
+    y = mx.concatenate([subject(ends[:, :1], cache), subject(ends[:, 1:], cache)], axis=1)
+    for i, row in enumerate((1, 0, 1)):
+        alone = mx.concatenate([x[row, padding[row] : 20], ends[i]])[None]
+        close(y[i : i + 1], subject(alone)[:, 20 - padding[row] :])
+
+
 def _can(cache: Any, what: str) -> bool:
     """Whether there is a cache, and each part of it has the method."""
     found = memories(cache)

@@ -12,6 +12,7 @@ from mlx.utils import tree_flatten
 from lmx_core import BlockConfig, ConfigurableBlock, LanguageModel, ModelConfig, build, generate, load_model, spec
 from lmx_core.census import census
 from lmx_core.components.segments import Segments
+from lmx_core.continuations import continuations
 from lmx_core.errors import ConfigError
 from lmx_core.generation import generate_batch
 from lmx_core.protocols import Cache
@@ -366,6 +367,18 @@ def test_prompts_of_different_lengths_are_read_in_one_batch(monkeypatch):
     monkeypatch.setattr(mixer, "linear_attention", lambda q, *rest: read.append(q.shape) or linear_attention(q, *rest))
     assert generate_batch(model, prompts, max_tokens=6, temperature=0.0) == alone
     assert {shape[0] for shape in read} == {3}
+
+
+def test_a_prompt_that_is_continued_several_times_is_read_once(monkeypatch):
+    """Its state is then repeated."""
+    block = attrs.evolve(SMALL, attention=spec("gated_deltanet", **SHORT))
+    model = randomise(LanguageModel(ModelConfig(block=block, n_layers=1, vocab_size=50))).eval()
+    prompts, seeds, read = [[7, 3], list(range(20))], [3, 1, 4, 1], []
+    alone = [generate(model, prompts[i // 2], max_tokens=6, seed=seed) for i, seed in enumerate(seeds)]
+    monkeypatch.setattr(mixer, "linear_attention", lambda q, *rest: read.append(q.shape) or linear_attention(q, *rest))
+    found = continuations(model, prompts, repeats=2, max_tokens=6, seeds=seeds)
+    assert [each.tokens for each in found] == alone
+    assert [shape[0] for shape in read] == [2, *[4] * 5]
 
 
 def test_the_kernel_of_mlx_is_used_where_it_fits(monkeypatch):

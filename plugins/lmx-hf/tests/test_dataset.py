@@ -337,6 +337,78 @@ def test_preferences_become_pairs(tmp_path, tokenizer, row, expected):
     assert [decode(tokenizer, each.tolist()) for each in (pair.prompt, pair.chosen, pair.rejected)] == expected
 
 
+def test_judged_answers(tmp_path, tokenizer):
+    """With what they were found to be; as texts and messages, and in the order of the rows."""
+    lines = [
+        {"q": "to be", "a": " or", "good": True},
+        {"q": "to be", "a": " nor", "good": False},
+        {"q": "to be", "a": " or", "good": False},
+    ]
+    columns = {"prompt": "q", "completion": "a", "label": "good"}
+    options = {"data_files": jsonl(tmp_path / "a.jsonl", lines), "columns": columns, "validation_fraction": 0}
+    found = [*dataset(path="json", **options).judged(tokenizer)]
+    assert [decode(tokenizer, each.prompt.tolist()) for each in found] == ["<|begin|>to be"] * 3
+    assert [decode(tokenizer, each.completion.tolist()) for each in found] == [
+        " or<|end|>",
+        " nor<|end|>",
+        " or<|end|>",
+    ]
+    assert [each.good for each in found] == [True, False, False]
+    chat = jsonl(tmp_path / "b.jsonl", [{"prompt": [USER], "completion": [ANSWER], "label": True}])
+    (found,) = dataset(path="json", data_files=chat, validation_fraction=0).judged(tokenizer)
+    assert [decode(tokenizer, each.tolist()) for each in (found.prompt, found.completion)] == [
+        HEADER,
+        "or not<|im_end|>",
+    ]
+
+
+def test_what_is_labelled_as_bad_is_not_learned(tmp_path, tokenizer):
+    lines = [{"prompt": "to be", "completion": " or", "label": good} for good in (True, False)]
+    file = jsonl(tmp_path / "a.jsonl", lines)
+    good, bad = dataset(path="json", data_files=file, validation_fraction=0).examples(tokenizer)
+    assert parts(tokenizer, good) == [(False, "<|begin|>to be"), (True, " or<|end|>")]
+    assert (bad.tokens == good.tokens).all()
+    assert not bad.learn.any()
+
+
+@pytest.mark.parametrize(
+    ("row", "tokens", "text"),
+    [
+        ({"prompt": "to be"}, "<|begin|>to be", "to be"),
+        ({"prompt": [USER]}, HEADER, USER["content"]),
+        ({"prompt": "to be", "completion": " or not"}, "<|begin|>to be", "to be"),
+        ({"prompt": "to be", "chosen": " or", "rejected": " nor"}, "<|begin|>to be", "to be"),
+    ],
+)
+def test_prompts_have_all_that_their_row_has(tmp_path, tokenizer, row, tokens, text):
+    """The answer as it stands there, and every column that is neither."""
+    lines = [row | {"solution": 42, "kind": "sum"}, row | {"solution": 43, "kind": None}]
+    options = {"data_files": jsonl(tmp_path / "a.jsonl", lines), "columns": {"answer": "solution"}}
+    found = [*dataset(path="json", validation_fraction=0, **options).prompts(tokenizer)]
+    assert [(decode(tokenizer, each.tokens.tolist()), each.text) for each in found] == [(tokens, text)] * 2
+    assert [each.answer for each in found] == [42, 43]
+    others = {name: value for name, value in row.items() if name != "prompt"}
+    assert [each.about for each in found] == [others | {"kind": kind} for kind in ("sum", None)]
+
+
+def test_one_prompt_is_on_one_side(tmp_path, tokenizer):
+    """Whatever is asked of a dataset, and of conversations by what comes before their last turn."""
+    lines = [{"prompt": str(i % 60), "completion": str(i), "label": i % 2 == 0} for i in range(300)]
+    made = dataset(path="json", data_files=jsonl(tmp_path / "a.jsonl", lines), validation_fraction=0.3)
+    held_out = {each.text for each in made.prompts(tokenizer, "validation")}
+    assert 5 < len(held_out) < 35
+    assert not held_out & {each.text for each in made.prompts(tokenizer, "train")}
+    judged = {decode(tokenizer, each.prompt.tolist()) for each in made.judged(tokenizer, "validation")}
+    assert judged == {f"<|begin|>{text}" for text in held_out}
+    talk = [{"messages": [{**USER, "content": str(i % 60)}, {**ANSWER, "content": str(i)}]} for i in range(300)]
+    made = dataset(path="json", data_files=jsonl(tmp_path / "b.jsonl", talk), validation_fraction=0.3)
+    asked = [
+        {parts(tokenizer, each)[0] for each in made.examples(tokenizer, split)} for split in ("train", "validation")
+    ]
+    assert not asked[0] & asked[1]
+    assert len(asked[0]) + len(asked[1]) == 60
+
+
 def test_a_token_that_spans_prompt_and_answer_is_none(tmp_path):
     """The prompt keeps the tokens that it has alone, since it is asked alone."""
     tokenizer = HFTokenizer(json.loads(gpt2().to_str()))
@@ -411,6 +483,35 @@ WRONG = [
         'rows of format "preference"; these are made of text or prompt',
     ),
 ]
+
+
+JUDGED = {"prompt": "a", "completion": "b", "label": True}
+
+
+@pytest.mark.parametrize(
+    ("way", "row", "message"),
+    [
+        ("judged", JUDGED | {"label": 1}, r"row 0 of .*: its label is 1 .int., not true or false"),
+        ("judged", JUDGED | {"completion": ""}, r"row 0 of .*: its completion is '' .str., empty"),
+        ("judged", {"prompt": "a", "completion": "b"}, "has no column 'label'.*columns = { prompt = .* names another"),
+        ("pairs", {"prompt": "a", "chosen": "b", "rejected": ""}, r"row 0 of .*: its rejected is '' .str., empty"),
+        ("prompts", {"prompt": 3, "answer": 3}, "row 0 of .*: its prompt is 3 .int., not a text or a list of messages"),
+        ("prompts", {"text": "a"}, "has no column 'prompt'"),
+        ("encoded", {"prompt": "a", "answer": 3}, r'of format "question", of which .*train.trainer = "grpo"'),
+    ],
+)
+def test_what_rows_lack_is_said(tmp_path, tokenizer, way, row, message):
+    made = dataset(path="json", data_files=jsonl(tmp_path / "a.jsonl", [row]), validation_fraction=0)
+    with pytest.raises(DataError, match=message):
+        list(getattr(made, way)(tokenizer, "train"))
+
+
+def test_questions_and_comparisons_are_texts_for_a_tokenizer_to_fit(tmp_path):
+    lines = [{"prompt": "a", "chosen": "b", "rejected": "c"}]
+    made = dataset(path="json", data_files=jsonl(tmp_path / "a.jsonl", lines), validation_fraction=0)
+    assert [*made.documents("train")] == ["ab\n", "ac\n"]
+    made = dataset(path="json", data_files=jsonl(tmp_path / "b.jsonl", [{"prompt": "a"}]), validation_fraction=0)
+    assert [*made.documents("train")] == ["a\n"]
 
 
 @pytest.mark.parametrize(("lines", "options", "message"), WRONG)
@@ -519,7 +620,9 @@ def test_what_has_no_answers_is_no_corpus(tmp_path, tokenizer):
     with pytest.raises(DataError, match="nothing in the .* documents of the .* split of dataset .* is learned"):
         core(tmp_path / "a.jsonl", [{"messages": [{**USER, "content": str(i)}]} for i in range(40)], tokenizer)
     pairs = [{"prompt": f"a{i}", "chosen": "b", "rejected": "c"} for i in range(40)]
-    with pytest.raises(DataError, match='rows of format "preference", .*need a preference trainer'):
+    with pytest.raises(
+        DataError, match=r'rows of format "preference", .*need a preference trainer, such as train.trainer = "dpo"'
+    ):
         core(tmp_path / "b.jsonl", pairs, tokenizer)
 
 

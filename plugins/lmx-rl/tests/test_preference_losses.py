@@ -18,6 +18,7 @@ from lmx_rl.preference.kto import KTO, KTOOptions
 from lmx_rl.preference.logps import completion_logps
 from lmx_rl.preference.losses import LOSSES, LossOptions, Pairs
 from lmx_rl.preference.orpo import ORPO, ORPOOptions
+from lmx_rl.preference.reference import Reference
 from lmx_rl.preference.rows import Row, Rows
 from lmx_rl.preference.simpo import SimPO, SimPOOptions
 from lmx_rl.preference.source import JudgedSource, PairSource
@@ -478,7 +479,7 @@ def test_trainers_put_their_losses_together():
     assert unshifted == pytest.approx(np.where(good, sigmoid(-0.3 * h), sigmoid(0.3 * h)).mean(), rel=1e-5)
 
 
-class Fixed:
+class Fixed(Reference):
     """A reference with numbers of one's own, the same for every table."""
 
     def __init__(self, values):

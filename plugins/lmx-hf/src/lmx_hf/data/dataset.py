@@ -1,7 +1,7 @@
 """Any dataset of the library `datasets` as text, as examples, or as packed rows of tokens."""
 
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import attrs
@@ -9,15 +9,21 @@ from attrs import validators
 
 from lmx_core.config import exact_types
 from lmx_core.data.documents import Example
+from lmx_core.data.prompts import Judged, Pair, Prompt
 from lmx_core.errors import ConfigError, DataError, did_you_mean
 from lmx_core.serialize import plain
-from lmx_hf.data.examples import Encoder, Pair
+from lmx_hf.data.examples import Encoder
 from lmx_hf.data.opening import opened
 from lmx_hf.data.packing import PackedRows, Source, Stream
-from lmx_hf.data.rows import OPTIONAL, ROLES, Columns, Format, Row, Rows
+from lmx_hf.data.rows import OPTIONAL, ROLES, Columns, Format, Row, Rows, Wanted
 
 Split = Literal["train", "validation"]
 LEARNED: tuple[Format, ...] = ("text", "prompt", "messages")
+TRAINERS: Mapping[Format, str] = {
+    "preference": 'a preference trainer, such as train.trainer = "dpo" of lmx-rl, which reads them as pairs(tokenizer)',
+    "question": 'a trainer that asks, such as train.trainer = "grpo" of lmx-rl, which reads them as prompts(tokenizer)',
+}
+"""What learns from rows that are neither texts nor answers."""
 
 
 def _files(value: Any) -> Any:
@@ -42,8 +48,8 @@ class HFDatasetOptions:
     streaming: bool = True
     """Read as it is used, in memory that does not grow. False downloads and keeps all of it first."""
     format: Literal["auto", "text", "prompt", "messages", "preference"] = "auto"
-    """What the rows are: `text`; `prompt` and `completion`; `messages` of roles and contents; `prompt`, `chosen` and
-    `rejected`. Unless given, the columns tell."""
+    """What the rows are: `text`; `prompt` and `completion`, with a `label` that may be false for what is not to be learned;
+    `messages` of roles and contents; `prompt`, `chosen` and `rejected`. Unless given, the columns tell."""
     columns: Mapping[str, str] = attrs.field(factory=dict[str, str])
     """The names of columns that are called otherwise: `{ text = "content" }`."""
     shuffle_buffer: int = attrs.field(default=0, validator=validators.ge(0))
@@ -83,22 +89,23 @@ class HFDataset:
         self.options = options
 
     def documents(self, split: Split) -> Iterable[str]:
-        """Texts, or prompts with their completions, each with the separator behind it."""
+        """Texts, or prompts with each of their answers, with the separator behind each."""
         for _, columns, rows in self._rows(split).chunks({}):
             for row in rows:
-                yield self._text(columns, row) + self.options.separator
+                yield from (text + self.options.separator for text in self._texts(columns, row))
 
     def encoded(self, tokenizer: Any, split: Split) -> Iterable[Example] | None:
         """Rows of prompts and of messages as examples, of which the answers are learned; None where rows are text.
 
-        `DataError` for preferences, which are pairs.
+        `DataError` for preferences, which are pairs, and for prompts without an answer.
         """
         kind = self._format
-        if kind == "preference":
+        if kind in TRAINERS:
+            columns = ROLES[kind]
             raise DataError(
-                f'{self._rows("train").where} has rows of format "preference", which lmx train does not learn from: they '
-                "need a preference trainer, which reads them as pairs(tokenizer). Or choose columns that hold a text: "
-                'format = "text", columns = { text = "chosen" }.'
+                f'{self._rows("train").where} has rows of format "{kind}", of which nothing is learned as a text: they need '
+                f"{TRAINERS[kind]}. Or choose a column that holds a text: "
+                f'format = "text", columns = {{ text = "{columns[0]}" }}.'
             )
         return None if kind == "text" else self.examples(tokenizer, split)
 
@@ -149,6 +156,29 @@ class HFDataset:
         """The tokens of preference rows; otherwise as `packed`."""
         return Stream[Pair](self._source(tokenizer, split, ("preference",), epochs, begin, end))
 
+    def judged(
+        self,
+        tokenizer: Any,
+        split: Split = "train",
+        *,
+        epochs: int | None = 1,
+        begin: Sequence[int] | None = None,
+        end: Sequence[int] | None = None,
+    ) -> Stream[Judged]:
+        """The tokens of rows that have a `prompt`, a `completion` and a `label`, true or false; otherwise as `packed`."""
+        return Stream[Judged](self._source(tokenizer, split, ("judged",), epochs, begin, end))
+
+    def prompts(
+        self,
+        tokenizer: Any,
+        split: Split = "train",
+        *,
+        epochs: int | None = 1,
+        begin: Sequence[int] | None = None,
+    ) -> Stream[Prompt]:
+        """What rows with a `prompt` ask, with their `answer`, if they have one, and with their other columns."""
+        return Stream[Prompt](self._source(tokenizer, split, ("question",), epochs, begin, ()))
+
     def _source(
         self,
         tokenizer: Any,
@@ -163,9 +193,11 @@ class HFDataset:
         before = getattr(tokenizer, "prefix", ())
         encode = Encoder(tokenizer, [*(before if begin is None else begin)], [*(ends if end is None else end)])
         signature = {**plain(self.options), "of": split, "begin": encode.begin, "end": encode.end, **more}
-        return Source(rows=self._rows(split, epochs), encode=encode, formats=formats, signature=signature)
+        (first, *_) = formats
+        wanted = first if first in ("judged", "question") else self.options.format
+        return Source(rows=self._rows(split, epochs, wanted), encode=encode, formats=formats, signature=signature)
 
-    def _rows(self, split: Split, epochs: int | None = 1) -> Rows:
+    def _rows(self, split: Split, epochs: int | None = 1, wanted: Wanted | None = None) -> Rows:
         if split not in ("train", "validation"):
             raise DataError(f"there is no split {split!r}; there are 'train' and 'validation'")
         chosen, held_out = self.options, split == "validation"
@@ -181,7 +213,7 @@ class HFDataset:
         return Rows(
             opened=opening,
             where=f"{', '.join(files) or chosen.path} ({name})",
-            format=chosen.format,
+            format=wanted or chosen.format,
             names=chosen.columns,
             keep=(lambda share: (share < fraction) == held_out) if fraction and not apart else None,
             block=0 if held_out else chosen.shuffle_buffer,
@@ -189,12 +221,17 @@ class HFDataset:
             epochs=epochs,
         )
 
-    def _text(self, columns: Columns, row: Row) -> str:
-        parts = [row[role] for role in ROLES[columns.format]]
-        if columns.format not in ("text", "prompt") or not all(isinstance(part, str) for part in parts):
+    def _texts(self, columns: Columns, row: Row) -> Iterator[str]:
+        answers = {"preference": ("chosen", "rejected"), "prompt": ("completion",), "judged": ("completion",)}
+        prompt, found = row.get("prompt", ""), [row[role] for role in answers.get(columns.format, ())]
+        if columns.format == "messages" or not all(isinstance(each, str) for each in (prompt, *found)):
             raise DataError(
                 f'rows of format "{columns.format}" become text by a chat template, which a tokenizer has: train with such a '
                 'tokenizer (name = "hf"), or read them as packed(tokenizer, seq_len), examples(tokenizer) or '
                 "pairs(tokenizer)."
             )
-        return "".join(parts)
+        if columns.format == "text":
+            yield row["text"]
+        elif not found:
+            yield prompt
+        yield from (prompt + each for each in found)

@@ -9,8 +9,9 @@ import attrs
 import numpy as np
 
 from lmx_core.data.documents import Bools, Example, learned
+from lmx_core.data.prompts import Ints
 from lmx_core.errors import DataError
-from lmx_hf.data.examples import Encoder, Ints
+from lmx_hf.data.examples import Encoder
 from lmx_hf.data.rows import Format, Position, Rows, is_count, is_position
 
 T = TypeVar("T")
@@ -41,7 +42,8 @@ class Source:
             if columns.format not in self.formats:
                 raise DataError(
                     f'{self.rows.where} has rows of format "{columns.format}"; these are made of '
-                    f"{' or '.join(self.formats)}. Preference rows become pairs(...), others packed(...) and examples(...)."
+                    f"{' or '.join(self.formats)}. Preference rows become pairs(...), questions prompts(...), others "
+                    "packed(...) and examples(...)."
                 )
             yield place, self.encode(columns.format, rows)
 

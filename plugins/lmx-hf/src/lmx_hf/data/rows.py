@@ -1,6 +1,5 @@
 """Rows of a dataset in a fixed order, checked, in chunks that can be read again from any of them on."""
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeGuard
@@ -8,9 +7,10 @@ from typing import Any, Literal, TypeGuard
 import attrs
 import numpy as np
 
+from lmx_core.data.datasets.rows import share
 from lmx_core.errors import DataError, did_you_mean
 
-Format = Literal["text", "prompt", "messages", "preference"]
+Format = Literal["text", "prompt", "messages", "preference", "judged", "question"]
 Wanted = Format | Literal["auto"]
 Row = dict[str, Any]
 """What a row holds, by role: `{"text": ...}`, whatever its columns are called."""
@@ -21,16 +21,27 @@ ROLES: Mapping[Format, tuple[str, ...]] = {
     "preference": ("chosen", "rejected"),
     "messages": ("messages",),
     "prompt": ("prompt", "completion"),
+    "judged": ("prompt", "completion", "label"),
     "text": ("text",),
+    "question": ("prompt",),
 }
 """What a row of each format must have. The first whose columns are all there is a dataset's own."""
-OPTIONAL: Mapping[str, tuple[str, ...]] = {"preference": ("prompt",), "messages": ("tools",), "prompt": ("tools",)}
+OPTIONAL: Mapping[str, tuple[str, ...]] = {
+    "preference": ("prompt", "tools"),
+    "messages": ("tools",),
+    "prompt": ("tools", "label"),
+    "judged": ("tools",),
+    "question": ("tools", "answer"),
+}
 EXPECTED: Mapping[Format, str] = {
     "text": "a text",
     "messages": "a list of messages, each with a role and a content",
     "prompt": "a text or a list of messages",
     "preference": "a text or a list of messages",
+    "judged": "a text or a list of messages",
+    "question": "a text or a list of messages",
 }
+NOT_EMPTY: Mapping[str, tuple[str, ...]] = {"preference": ("chosen", "rejected"), "judged": ("completion",)}
 CHUNK = 1000
 """Rows that are read, and become tokens, together."""
 
@@ -55,6 +66,8 @@ class Columns:
     format: Format
     of: Mapping[str, str]
     """Columns by role."""
+    others: Sequence[str] = ()
+    """The other columns, where they are wanted: what questions are about."""
 
     @classmethod
     def found(cls, wanted: Wanted, names: Mapping[str, str], there: Sequence[str], where: str) -> "Columns":
@@ -63,7 +76,9 @@ class Columns:
         for each in formats:
             if all(names.get(role, role) in there for role in ROLES[each]):
                 roles = [*ROLES[each], *(role for role in OPTIONAL.get(each, ()) if names.get(role, role) in there)]
-                return cls(each, {role: names.get(role, role) for role in roles})
+                of = {role: names.get(role, role) for role in roles}
+                others = [name for name in there if name not in of.values()] if each == "question" else []
+                return cls(each, of, others)
         listed = ", ".join(there)
         if wanted == "auto":
             kinds = "; ".join(" and ".join(ROLES[each]) for each in ROLES)
@@ -79,21 +94,32 @@ class Columns:
 
     def rows(self, batch: Mapping[str, Sequence[Any]]) -> Iterator[Row]:
         count = len(next(iter(batch.values())))
-        values = [batch.get(column) or [None] * count for column in self.of.values()]
+        values = [batch.get(column) or [None] * count for column in (*self.of.values(), *self.others)]
         for row in zip(*values, strict=True):
-            yield dict(zip(self.of, row, strict=True))
+            about = {"about": dict(zip(self.others, row[len(self.of) :], strict=True))}
+            yield dict(zip(self.of, row, strict=False)) | (about if self.format == "question" else {})
 
     def problem(self, row: Row) -> str | None:
         """What is wrong with a row, or None."""
         for role, column in self.of.items():
-            value = row[role]
-            if role == "tools" and isinstance(value, str) and (why := _is_no_json(value)):
-                return f"its {column} is {value!r:.60}, which is no JSON ({why})"
-            if role == "tools" or (self.format != "messages" and isinstance(value, str)):
-                continue
-            if self.format == "text" or not _is_conversation(value):
-                return f"its {column} is {value!r:.60} ({type(value).__name__}), not {EXPECTED[self.format]}"
+            if problem := self._problem(role, row[role]):
+                return f"its {column} is {problem}"
         return None
+
+    def _problem(self, role: str, value: Any) -> str | None:
+        shown = f"{value!r:.60} ({type(value).__name__})"
+        if role == "tools":
+            why = _is_no_json(value) if isinstance(value, str) else None
+            return f"{value!r:.60}, which is no JSON ({why})" if why else None
+        if role == "label" and self.format == "judged":
+            return None if isinstance(value, bool) else f"{shown}, not true or false"
+        if role in ("answer", "label"):
+            return None
+        if not value and role in NOT_EMPTY.get(self.format, ()):
+            return f"{shown}, empty"
+        if self.format != "messages" and isinstance(value, str):
+            return None
+        return None if self.format != "text" and _is_conversation(value) else f"{shown}, not {EXPECTED[self.format]}"
 
 
 def _is_no_json(text: str) -> Exception | None:
@@ -201,12 +227,3 @@ class Rows:
                 )
             if row != {"text": ""} and (self.keep is None or self.keep(share(row))):
                 yield row
-
-
-def share(row: Row) -> float:
-    """Where a row stands among all that could be there, from 0 to 1: equal texts, and answers to one prompt, together."""
-    content = row.get("text") or row.get("prompt") or row
-    if not isinstance(content, str):
-        content = json.dumps(content, sort_keys=True, default=str)
-    digest = hashlib.blake2b(content.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest) / 2**64

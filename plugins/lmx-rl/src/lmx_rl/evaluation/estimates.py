@@ -6,17 +6,18 @@ from statistics import NormalDist
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from lmx_core.errors import ConfigError
 
+Counts = int | float | Sequence[Any] | NDArray[Any]
 AT_ONCE = 2**16
 """Factors of a product that are computed together."""
 SMALLEST = -750.0
 """Logarithm of what is 0 in double precision."""
 
 
-def pass_at_k(n: ArrayLike, c: ArrayLike, k: ArrayLike) -> Any:
+def pass_at_k(n: Counts, c: Counts, k: Counts) -> Any:
     """The chance that one of `k` samples passes, of `n` of which `c` did; unbiased (equation 1 of arXiv:2107.03374).
 
     1 - C(n - c, k) / C(n, k), to full precision for any size. Of numbers a float, of arrays, which are broadcast, an array.
@@ -25,7 +26,7 @@ def pass_at_k(n: ArrayLike, c: ArrayLike, k: ArrayLike) -> Any:
     return _each(n, c, k, lambda n, c, k: -math.expm1(_log_none(n, c, k)))
 
 
-def pass_hat_k(n: ArrayLike, c: ArrayLike, k: ArrayLike) -> Any:
+def pass_hat_k(n: Counts, c: Counts, k: Counts) -> Any:
     """The chance that all of `k` samples pass, pass^k: C(c, k) / C(n, k), unbiased. Otherwise as `pass_at_k`."""
     return _each(n, c, k, lambda n, c, k: math.exp(_log_none(n, n - c, k)))
 
@@ -88,7 +89,7 @@ def _log_none(n: int, c: int, k: int) -> float:
     return total
 
 
-def _each(n: ArrayLike, c: ArrayLike, k: ArrayLike, chance: Any) -> float | NDArray[np.float64]:
+def _each(n: Counts, c: Counts, k: Counts, chance: Any) -> float | NDArray[np.float64]:
     several = [np.asarray(each) for each in (n, c, k)]
     if any(each.dtype.kind not in "iu" for each in several):
         raise ConfigError(f"n={n!r:.40}, c={c!r:.40}, k={k!r:.40}: they must be whole numbers")

@@ -13,7 +13,6 @@ from lmx_core.continuations import Continuation, continuations
 from lmx_core.data.answers import Answers
 from lmx_core.data.tokenizers import decode
 from lmx_core.errors import ConfigError
-from lmx_core.model import LanguageModel
 from lmx_rl.evaluation.result import Evaluation, ProblemScore
 from lmx_rl.problems.files import unique
 from lmx_rl.problems.problem import INSTRUCTION, Problem
@@ -27,7 +26,7 @@ Progress = Callable[[Sequence[ProblemScore]], None]
 
 
 def evaluate_pass_at_k(
-    model: LanguageModel,
+    model: Any,
     tokenizer: Any,
     problems: Sequence[Problem],
     *,

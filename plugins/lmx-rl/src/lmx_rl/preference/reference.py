@@ -16,6 +16,7 @@ from mlx.utils import tree_map_with_path
 from lmx_core.components import vectorised
 from lmx_core.config import ModelConfig
 from lmx_core.data.datasets.shakespeare import cache_directory
+from lmx_core.data.sources.order import Numbers
 from lmx_core.data.sources.rows import Arrays
 from lmx_core.errors import CheckpointError, ConfigError
 from lmx_core.files import atomically
@@ -124,7 +125,7 @@ class Reference:
         summed = ranks.sum({name: mx.array(values) for name, values in found.items()})
         return {name: np.array(values) for name, values in summed.items()}
 
-    def _batches(self, rows: Rows) -> list[np.ndarray[Any, Any]]:
+    def _batches(self, rows: Rows) -> list[Numbers]:
         order = np.lexsort((rows.targets, rows.inputs))
         return [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
 

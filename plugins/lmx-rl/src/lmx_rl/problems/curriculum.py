@@ -7,7 +7,7 @@ import attrs
 import mlx.core as mx
 import numpy as np
 from attrs import validators
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from lmx_core.config import Field, exact_types
 from lmx_core.errors import CheckpointError, ConfigError, DataError
@@ -74,7 +74,7 @@ class PassRate:
         chosen = np.concatenate([drawn(before, earlier, rng), drawn(here, count - earlier, rng)])
         return rng.permutation(chosen).tolist()
 
-    def tell(self, indices: Sequence[int], rewards: ArrayLike) -> None:
+    def tell(self, indices: Sequence[int], rewards: Sequence[Any] | NDArray[Any]) -> None:
         """What was earned for prompts: (N,), or (N, G) for several completions each. NaN, of which nothing is known, is
         left out."""
         found = np.asarray(rewards, np.float64)

@@ -5,10 +5,11 @@ from typing import Any
 import attrs
 
 from lmx_core.config import exact_types
+from lmx_rl.rewards.extraction import ExtractionOptions
 
 
 @attrs.frozen(kw_only=True, field_transformer=exact_types)
-class ExactMatchOptions:
+class ExactMatchOptions(ExtractionOptions):
     """Options of `reward="exact_match"`."""
 
     ignore_case: bool = False
@@ -21,10 +22,13 @@ class ExactMatch:
     Options = ExactMatchOptions
 
     def __init__(self, options: ExactMatchOptions) -> None:
-        self.ignore_case = options.ignore_case
+        self.options = options
 
     def __call__(self, prompt: str, completion: str, answer: Any = None) -> float | None:
-        return None if answer is None else float(self._bare(completion) == self._bare(str(answer)))
+        if answer is None:
+            return None
+        given = self.options.of_completion(completion)
+        return float(given is not None and self._bare(given) == self._bare(self.options.of_answer(str(answer))))
 
     def _bare(self, text: str) -> str:
-        return text.strip().casefold() if self.ignore_case else text.strip()
+        return text.strip().casefold() if self.options.ignore_case else text.strip()

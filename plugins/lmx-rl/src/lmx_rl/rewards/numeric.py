@@ -8,6 +8,7 @@ import attrs
 from attrs import validators
 
 from lmx_core.config import exact_types
+from lmx_rl.rewards.extraction import ExtractionOptions
 
 NUMBER = re.compile(
     r"""(?:(?<![\w.)])[-\u2013\u2212])?                  # a sign, unless something stands before it: 7-3 ends in 3
@@ -25,7 +26,7 @@ PLAIN = str.maketrans({",": None, "\u2013": "-", "\u2212": "-"})
 
 
 @attrs.frozen(kw_only=True, field_transformer=exact_types)
-class NumericOptions:
+class NumericOptions(ExtractionOptions):
     """Options of `reward="numeric"`."""
 
     tolerance: float = attrs.field(default=0.0, validator=validators.ge(0))
@@ -42,12 +43,14 @@ class Numeric:
     Options = NumericOptions
 
     def __init__(self, options: NumericOptions) -> None:
+        self.options = options
         self.tolerance = Decimal(str(options.tolerance))
 
     def __call__(self, prompt: str, completion: str, answer: Any = None) -> float | None:
-        right, given = last_number(str(answer)), last_number(completion)
+        right = last_number(self.options.of_answer(str(answer)))
         if right is None:
             return None
+        given = last_number(self.options.of_completion(completion) or "")
         return float(given is not None and self._equal(given, right))
 
     def _equal(self, given: Decimal, right: Decimal) -> bool:

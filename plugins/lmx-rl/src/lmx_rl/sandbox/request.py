@@ -1,0 +1,32 @@
+"""Programs on their way in."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from lmx_core.errors import LmxError
+from lmx_rl.sandbox.child import values
+from lmx_rl.sandbox.protocol import Outcome, Program
+
+
+def several(run: Callable[[Program], Outcome], programs: Sequence[Program], workers: int) -> list[Outcome]:
+    """What becomes of each, in order, so many at once."""
+    if len(programs) < 2:
+        return [run(program) for program in programs]
+    with ThreadPoolExecutor(min(workers, len(programs))) as threads:
+        try:
+            return list(threads.map(run, programs))
+        except BaseException:
+            threads.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def packed(program: Program) -> list[list[Any]]:
+    """Its calls as `child.values` packs them. LmxError where an argument is of a type that no call may have."""
+    try:
+        return [[values.packed(list(call.args)), values.packed(dict(call.kwargs))] for call in program.calls]
+    except TypeError as error:
+        raise LmxError(
+            f"an argument for {program.function!r} cannot be handed to a sandbox: {error}. Calls take None, bool, int, "
+            f"float, str, bytes, and lists, tuples, sets and dicts of these, {values.DEPTH} deep at most."
+        ) from None
