@@ -11,7 +11,8 @@ from lmx_core.opening import open_model
 from lmx_core.plugins import manager
 from lmx_core.registry import registry
 from lmx_core.train.config import run_config
-from lmx_core.train.main import Job, corpus_of
+from lmx_core.train.main import Job
+from lmx_core.train.recipes import LanguageModelling
 
 RECORDS = """
 from lmx_core import hookimpl
@@ -86,7 +87,8 @@ def job(tmp_path):
 
     def make():
         config = run_config(table, "it")
-        job = Job(config, corpus_of(config))
+        recipe = LanguageModelling(config)
+        job = Job(config, recipe, recipe.read(None))
         run = tmp_path / "run"
         run.mkdir()
         job.keep_in(run)
