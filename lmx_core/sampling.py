@@ -8,6 +8,9 @@ from mlx.core import array
 from lmx_core.config import exact_types
 from lmx_core.shapes import Bool, Float, Int
 
+BLOCK = 512
+"""Tokens whose probabilities are added up one after another."""
+
 
 def temperature(logits: Float[array, "B V"], t: float) -> Float[array, "B V"]:
     """`logits / t`: below 1 sharper, above 1 flatter."""
@@ -45,9 +48,25 @@ def repetition_penalty(logits: Float[array, "B V"], seen: Bool[array, "B V"], pe
     return mx.where(seen, mx.where(logits > 0, logits / penalty, logits * penalty), logits)
 
 
-def drawn(logits: Float[array, "B V"], chance: Float[array, "B"]) -> Int[array, "B"]:
-    """The first token of each row whose cumulated probability exceeds the row's number from [0, 1)."""
-    cumulated = mx.cumsum(mx.exp(logits - logits.max(axis=-1, keepdims=True)), axis=-1)
+def drawn(
+    logits: Float[array, "B V"], chance: Float[array, "B"], chance_of_block: Float[array, "B"]
+) -> Int[array, "B"]:
+    """The first token of each row whose cumulated probability exceeds the row's `chance`, from [0, 1).
+
+    A large vocabulary is drawn from in two steps, a block of tokens and then one of its tokens: in float32 the sum over all
+    tokens has no room for the rare ones, which together may have most of a percent.
+    """
+    rows, size = logits.shape
+    weights = mx.exp(logits - logits.max(axis=-1, keepdims=True))
+    if size <= BLOCK:
+        return _chosen(weights, chance)
+    blocks = mx.pad(weights, [(0, 0), (0, -size % BLOCK)]).reshape(rows, -1, BLOCK)
+    block = _chosen(blocks.sum(axis=-1), chance_of_block)
+    return block * BLOCK + _chosen(blocks[mx.arange(rows), block], chance)
+
+
+def _chosen(weights: Float[array, "B V"], chance: Float[array, "B"]) -> Int[array, "B"]:
+    cumulated = mx.cumsum(weights, axis=-1)
     total = cumulated[:, -1:]
     passed = cumulated <= chance[:, None] * total
     return (passed & (cumulated < total)).sum(axis=-1)  # the sum may round a chance below 1 up to all of it
@@ -55,6 +74,10 @@ def drawn(logits: Float[array, "B V"], chance: Float[array, "B"]) -> Int[array, 
 
 def uniform(key: Int[array, "2"]) -> Float[array, ""]:
     return mx.random.uniform(key=key)
+
+
+def another(key: Int[array, "2"]) -> Int[array, "2"]:
+    return mx.random.split(key)[0]
 
 
 @attrs.frozen(kw_only=True, field_transformer=exact_types)
@@ -91,4 +114,4 @@ class Sampling:
             return mx.argmax(logits, axis=-1)
         if key is None or key.ndim == 1:
             return mx.random.categorical(logits, key=key)
-        return drawn(logits, mx.vmap(uniform)(key))
+        return drawn(logits, mx.vmap(uniform)(key), mx.vmap(uniform)(mx.vmap(another)(key)))

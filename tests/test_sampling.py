@@ -76,19 +76,40 @@ def test_numbers_from_0_to_1_choose_tokens_by_their_probabilities():
     """A share of the numbers as large as the probability; the ends of the range choose no token that is ruled out."""
     n = 1000
     logits = mx.concatenate([mx.array([-mx.inf]), LOGITS[0], mx.array([-mx.inf])])
-    chosen = drawn(mx.repeat(logits[None], n, axis=0), (mx.arange(n) + 0.5) / n)
+    chosen = drawn(mx.repeat(logits[None], n, axis=0), (mx.arange(n) + 0.5) / n, mx.zeros(n))
     shares = np.bincount(np.array(chosen), minlength=10)
     assert np.abs(shares[1:-1] - n * probabilities(LOGITS[:1])[0]).max() <= 1
     ends = mx.array([0.0, 1 - 2**-24, 1.0])
-    assert drawn(mx.repeat(logits[None], 3, axis=0), ends).tolist() == [1, 8, 8]
+    assert drawn(mx.repeat(logits[None], 3, axis=0), ends, ends).tolist() == [1, 8, 8]
 
 
-def test_rows_with_keys_draw_what_each_draws_alone():
-    rule, keys = Sampling(top_k=5), mx.stack([mx.random.key(i) for i in range(40)])
-    logits = mx.random.normal((40, 300), key=mx.random.key(1))
-    alone = [rule.draw(logits[i : i + 1], key=keys[i : i + 1]).item() for i in range(40)]
-    assert rule.draw(logits, key=keys).tolist() == alone
-    assert len({*alone}) > 20
+def test_rare_tokens_of_a_large_vocabulary_are_drawn():
+    """Each so rare that float32 rounds it away beside the likeliest, and together 13 in 1000; the ends are ruled out."""
+    size, n = 20_000, 4000
+    logits = mx.where(mx.arange(size) == 700, 0.0, mx.array(-14.25)[None])
+    logits = mx.where((mx.arange(size) < 600) | (mx.arange(size) >= 19_900), -mx.inf, logits)
+    even = (mx.arange(n) + 0.5) / n
+    chosen = np.array(
+        drawn(mx.repeat(logits[None], n, axis=0), mx.random.permutation(even, key=mx.random.key(0)), even)
+    )
+
+    rare = 19_299 * np.exp(-14.25)
+    assert (chosen != 700).mean() == pytest.approx(rare / (1 + rare), abs=2 / n)
+    assert len({*chosen.tolist()}) > 30
+    ends = mx.array([0.0, 1 - 2**-24, 1.0])
+    assert drawn(mx.repeat(logits[None], 3, axis=0), ends, ends).tolist() == [600, 19_899, 19_899]
+
+
+@pytest.mark.parametrize("size", [13, 2000])
+def test_rows_with_keys_follow_the_distribution(size):
+    """Chi-square over 40,000 rows, each with a key of its own."""
+    logits = mx.random.uniform(-1, 1, (size,), key=mx.random.key(2))
+    found = np.zeros(size)
+    for keys in mx.random.split(mx.random.key(3), DRAWS).split(10):
+        rows = mx.repeat(logits[None], len(keys), axis=0)
+        found += np.bincount(np.array(Sampling().draw(rows, key=keys)), minlength=size)
+
+    assert stats.chisquare(found, DRAWS * probabilities(logits)).pvalue > 1e-4
 
 
 def counts(rule, row):

@@ -78,7 +78,9 @@ def train(
     if as_json:
         import json
 
-        click.echo(json.dumps(summary, indent=2))
+        from lmx_core.train.run import jsonable
+
+        click.echo(json.dumps(jsonable(summary), indent=2))
     else:
         _report(job, summary)
     raise SystemExit(130 if summary["stopped"] else 0)

@@ -76,7 +76,7 @@ class Job:
             if summary["stopped"] is None:
                 summary |= {"sample": self._sample()}
             summary |= {"run": str(self.path), "prompt": decode(self.material.tokenizer, self.prompt)}
-            write_text(self.path / runs.SUMMARY, json.dumps(summary, indent=2))
+            write_text(self.path / runs.SUMMARY, json.dumps(runs.jsonable(summary), indent=2))
             plot_run(self.path, self.path / runs.CURVE)
         return summary
 

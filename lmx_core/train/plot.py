@@ -65,7 +65,7 @@ def page(runs: Sequence[History], file: Path, over: str = "step") -> None:
     title = html.escape(", ".join(names))
     sections = [
         f"<h1>{title}</h1>",
-        _table(["run", *(label for label, _ in FIGURES)], list(map(_row, names, runs))),
+        _table(*_figures(names, runs)),
         f"<div class=curves>{drawings}</div>",
         "<h2>In what their configs differ</h2>" if len(runs) > 1 else "<h2>Config</h2>",
         _table(["key", *names], differences(runs)),
@@ -93,14 +93,18 @@ FIGURES = (
     ("loss", lambda run: _number(run.last("loss"))),
     ("val_loss", lambda run: _number(run.last("val_loss"))),
     ("bits/byte", lambda run: _number(run.last("val_bpb"))),
+    ("val_reward", lambda run: _number(run.last("val_reward"))),
     ("tokens/s", lambda run: _number(run.last("tokens_per_second"))),
     ("seconds", lambda run: _number(run.last("seconds"))),
 )
 """What is said of each run beside its curves."""
 
 
-def _row(name: str, run: History) -> list[str]:
-    return [name, *(found(run) for _, found in FIGURES)]
+def _figures(names: Sequence[str], runs: Sequence[History]) -> tuple[list[str], list[list[str]]]:
+    """Headers and rows, without what none of the runs has."""
+    columns = [("run", names), *((label, [found(run) for run in runs]) for label, found in FIGURES)]
+    kept = [(label, cells) for label, cells in columns if any(cells)]
+    return [label for label, _ in kept], [list(row) for row in zip(*(cells for _, cells in kept), strict=True)]
 
 
 def _number(value: float | None) -> str:
@@ -143,6 +147,7 @@ def _curve(axes: Any, run: History, name: str, over: str, colour: str, label: st
         return
     axes.plot(x, y, "o-" if len(y) < 40 else "-", color=colour, markersize=3, linewidth=1.2, label=label)
     if name.startswith("val_"):
+        axes.margins(y=0.12)  # room for the number, also over the highest point
         axes.annotate(
             f"{y[-1]:.3f}", (x[-1], y[-1]), xytext=(-4, 7), textcoords="offset points", ha="right", color=colour
         )

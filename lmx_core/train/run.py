@@ -5,7 +5,7 @@ import itertools
 import json
 import math
 import shutil
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -102,12 +102,11 @@ class RunDirectory(Callback):
             shutil.rmtree(old, ignore_errors=True)
 
     def on_train_end(self, trainer: Trainer, summary: dict[str, Any]) -> None:
-        write_text(self.path / SUMMARY, json.dumps(summary, indent=2))
+        write_text(self.path / SUMMARY, json.dumps(jsonable(summary), indent=2))
 
     def _log(self, trainer: Trainer, metrics: dict[str, Any]) -> None:
-        known = {name: value if _is_json(value) else None for name, value in metrics.items()}
         where = {"step": trainer.step, "seconds": round(trainer.seconds, 3), "tokens": trainer.tokens}
-        line = json.dumps(where | known)
+        line = json.dumps(where | jsonable(metrics))
         try:
             with self.metrics.open("a", encoding="utf-8") as file:
                 file.write(f"{line}\n")
@@ -115,9 +114,12 @@ class RunDirectory(Callback):
             raise CheckpointError(f"could not write {self.metrics}: {error.strerror}") from None
 
 
-def _is_json(value: Any) -> bool:
-    """JSON has no word for a number that is not finite."""
-    return not isinstance(value, float) or math.isfinite(value)
+def jsonable(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """With None for numbers that are not finite, for which JSON has no word."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in metrics.items()
+    }
 
 
 def _loss(checkpoint: Path) -> float | None:

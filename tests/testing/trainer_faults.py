@@ -5,6 +5,8 @@ from types import MappingProxyType
 import mlx.core as mx
 import numpy as np
 
+from lmx_core.train.callback import Callback
+
 from .faults import fault
 
 NAME = "language_model"
@@ -84,6 +86,13 @@ class HoldsNothingOut(Around):
     held_out = MappingProxyType({})
 
 
+@read("data_is_told", says="other digests the second time")
+class HoldsOutOthersEachTime(Around):
+    @property
+    def held_out(self):
+        return {"all": str(np.random.default_rng().integers(2**60))}
+
+
 @read("data_is_told", says="not JSON serializable")
 class TellsArrays(Around):
     def fingerprint(self):
@@ -116,6 +125,39 @@ def draws_without_a_seed(trainer):
     trainer.source = Drawn(trainer.source)
 
 
+@built("runs_come_again", says="of 6 steps it took 2")
+def ends_before_its_end(trainer):
+    class Ends(Callback):
+        def on_step_end(self, trainer, metrics):
+            if trainer.step == 2:
+                trainer.stop("enough")
+
+    trainer.callbacks.append(Ends())
+
+
+class Shakes(Callback):
+    """Weights become others once the run has ended."""
+
+    def __init__(self, by):
+        self.by, self.steps = by, 0
+
+    def on_step_end(self, trainer, metrics):
+        self.steps += 1
+
+    def on_train_end(self, trainer, summary):
+        trainer.model.embed.weight = trainer.model.embed.weight + self.by(self.steps)
+
+
+@built("runs_come_again", says="is another one the second time")
+def ends_elsewhere_each_time(trainer):
+    trainer.callbacks.append(Shakes(lambda steps: np.random.default_rng().random()))
+
+
+@built("resumed_runs_are_the_same", says="is another one resumed")
+def ends_elsewhere_when_resumed(trainer):
+    trainer.callbacks.append(Shakes(lambda steps: 0.01 * steps**2))
+
+
 @built("runs_come_again", says="no parameter has moved")
 def learns_nothing(trainer):
     trainer.schedule = lambda step, progress: 0.0
@@ -135,6 +177,11 @@ def learns_while_it_is_evaluated(trainer):
         return evaluator(model, final)
 
     trainer.evaluator = measured
+
+
+@built("evaluations_measure_the_criterion", says="val_loss is nan")
+def measures_nothing(trainer):
+    trainer.evaluator = lambda model, final: {"val_loss": float("nan")}
 
 
 @built("evaluations_measure_the_criterion", says="no number")

@@ -119,9 +119,21 @@ def test_a_page_needs_no_other_file(tmp_path, monkeypatch):
     for drawing in drawings:
         ElementTree.fromstring(drawing)
     assert "<td>train.learning_rate<td>0.001<td>0.01" in text
+    assert "<th>bits/byte" in text
+    assert "<th>val_reward" not in text  # a column that would be empty
     assert "train.optimizer.name" not in text
     called("plot", "runs", "--out", "all.html", "--over", "seconds")
     assert "second" in (tmp_path / "all.html").read_text()
+
+
+def test_a_page_of_rewards_has_their_last_number(tmp_path):
+    pytest.importorskip("matplotlib", reason="curves need the extra plot")
+    run = write(tmp_path, "policy")
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 3, "seconds": 3.5, "tokens": 30, "val_reward": 0.625}\n')
+    called("plot", run, "--out", tmp_path / "page.html")
+    head, cells = re.search(r"<tr>(<th>run.*?)<tr>(<td>.*?)</table>", (tmp_path / "page.html").read_text()).groups()
+    assert dict(zip(head.split("<th>"), cells.split("<td>"), strict=True))["val_reward"] == "0.625"
 
 
 def test_runs_of_one_name_are_told_apart(tmp_path):

@@ -13,6 +13,7 @@ from lmx_core.testing.runs import BRIEF, brief_trainer
 from lmx_core.train.config import RunConfig, TrainConfig
 from lmx_core.train.recipes import LanguageModelling, must_be_left_out
 from lmx_core.train.run import STATE, checkpoints
+from lmx_core.train.trainer import Trainer
 
 from .kept import lines
 
@@ -77,6 +78,27 @@ def test_what_a_source_keeps_is_given_back(remembering, train):
     assert [read for _, read in losses[0]] == [1, 2, 3, 4, 5, 6]
 
 
+class Keeps:
+    """What is kept under a name that others use, too."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def saved(self):
+        return {"value": mx.array(self.value)}
+
+    def restore(self, arrays, run):
+        self.value = run, {name: each.item() for name, each in arrays.items()}
+
+
+def test_a_source_and_an_objective_keep_their_own(tmp_path):
+    trainer = brief_trainer()
+    trainer.source, trainer.objective = Keeps(1), Keeps(2)
+    trainer.restore(trainer.saved(), tmp_path)
+    assert trainer.source.value == (tmp_path, {"value": 1})
+    assert trainer.objective.value == (tmp_path, {"value": 2})
+
+
 def test_without_something_to_keep_there_is_no_file(train):
     job, _ = train("train.max_steps=2")
     assert not (checkpoints(job.path)[-1] / STATE).exists()
@@ -98,9 +120,15 @@ def test_the_criterion_ranks_checkpoints(remembering, train):
 @pytest.mark.parametrize(("better", "best"), [(False, [1.0, 2.0]), (True, [-9.0, -5.0])])
 def test_more_or_less_is_better(better, best):
     rewards = iter([5.0, 1.0, 9.0, 2.0])
-    trainer = brief_trainer(config=TrainConfig(**BRIEF | {"eval_interval": 1}, max_steps=5, keep_best=2))
-    trainer.criterion, trainer.sign = "val_reward", -1 if better else 1
-    trainer.evaluator = lambda model, final: {"val_reward": next(rewards, 0.0)}
+    plain = brief_trainer(config=TrainConfig(**BRIEF | {"eval_interval": 1}, max_steps=5, keep_best=2))
+    trainer = Trainer(
+        plain.model,
+        plain.config,
+        plain.source,
+        evaluate=lambda model, final: {"val_reward": next(rewards, 0.0)},
+        criterion="val_reward",
+        higher_is_better=better,
+    )
     trainer.run()
     assert trainer.lowest == best
 

@@ -11,6 +11,8 @@ from lmx_core.errors import ConfigError
 from lmx_core.testing import conformance
 from lmx_rl.data import Addition, AdditionOptions
 
+pytestmark = pytest.mark.once
+
 WAYS = ("documents", "encoded", "pairs", "judged", "prompts")
 
 

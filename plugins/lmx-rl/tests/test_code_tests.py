@@ -1,5 +1,6 @@
 """What the reward of tests promises: a verdict on code that says nothing of what cannot be known."""
 
+import importlib.util
 import json
 
 import pytest
@@ -9,6 +10,8 @@ from lmx_core.errors import ConfigError, DataError
 from lmx_core.testing import conformance
 from lmx_rl.rewards.code_task import Case, CodeTask, plain_value, value_of
 from lmx_rl.sandbox import Isolation, Outcome, Returned
+
+pytestmark = pytest.mark.once
 
 PROMPT = 'def double(x):\n    """Twice."""\n'
 ANSWER = {
@@ -42,7 +45,7 @@ class Fake:
 
 def reward(sandbox=None, **options):
     made = build("reward", spec("code_tests", **options))
-    made._sandbox = sandbox
+    made._sandboxes = [sandbox] if sandbox else []
     return made
 
 
@@ -199,3 +202,37 @@ def test_a_value_without_a_literal_is_refused(value):
 def test_a_task_comes_back_from_plain_data():
     task = CodeTask(prompt=PROMPT, function="double", tests=[Case(args=[(1, 2)], kwargs={"y": {3}}, expected=b"x")])
     assert CodeTask.read(json.loads(json.dumps(task.plain()))) == task
+
+
+def test_what_does_not_pass_in_one_sandbox_is_run_in_the_next_whose_word_counts():
+    outcomes = [done(2, "aa", 0), done(2, "aa", 1), Outcome(status="unsupported"), done(0, "", 0)]
+    second = Fake(done(2, "aa", 0), Outcome(status="failed"), Outcome(status="broken"))
+    made = reward()
+    made._sandboxes = [Fake(*outcomes), second]
+    assert made.all([""] * 4, list("wxyz"), [ANSWER] * 4) == [1.0, 1.0, 0.0, None]
+    assert len(second.programs) == 3
+
+
+NEVER_MONTYS_FAULT = {
+    "a tie": ("    return [round(i / 1000, 2) for i in (5, 15, 2675)][x]\n", [[2, 2.67]]),
+    "a generator": ("    return next((i for i in [1, 2] if i > x), None)\n", [[0, 1], [2, None]]),
+    "an endless generator": (
+        "    from itertools import count\n    return next(i for i in count() if i > x)\n",
+        [[5, 6]],
+    ),
+    "a module": ("    import heapq\n    return heapq.nsmallest(1, [x, 2])[0]\n", [[1, 1]]),
+    "a class": ("    class A(int): pass\n    return int(A(x))\n", [[1, 1]]),
+}
+
+
+@pytest.mark.skipif(importlib.util.find_spec("pydantic_monty") is None, reason="needs the extra 'sandbox'")
+def test_unless_told_otherwise_a_right_program_passes_though_monty_has_not_all_of_python():
+    """And a wrong one does not escape by using what Monty lacks."""
+    made = build("reward", spec("code_tests", minimum="process"))
+    bodies = [body for body, _ in NEVER_MONTYS_FAULT.values()]
+    tests = [[{"args": [x], "expected": y} for x, y in cases] for _, cases in NEVER_MONTYS_FAULT.values()]
+    answers = [{"prompt": "def f(x):\n", "function": "f", "tests": each} for each in tests]
+    assert made.all([""] * len(bodies), bodies, answers) == [1.0] * len(bodies)
+    wrong = ["    class A(int): pass\n    return A\n", "    raise NameError(\"name 'open' is not defined\")\n"]
+    assert made.all([""] * 2, wrong, answers[-1:] * 2) == [0.0, 0.0]
+    made.close()

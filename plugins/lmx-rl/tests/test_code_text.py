@@ -1,9 +1,13 @@
 """What of a completion is code."""
 
+import time
+
 import pytest
 
 from lmx_core import build, spec
 from lmx_rl.rewards.code_text import program_text
+
+pytestmark = pytest.mark.once
 
 PREAMBLE = "from math import pi\n\n\n"
 PROMPT = f'{PREAMBLE}def f(x: int) -> int:\n    """Next.\n\n    >>> f(1)\n    2\n    """\n'
@@ -86,3 +90,21 @@ def test_of_two_functions_the_named_one_is_completed():
     """A name that begins alike is another one."""
     assert run("def f2(x):\n    return 3\n\ndef f(x):\n    return x + 1\n") == 2
     assert "f2" not in program_text(PROMPT, "    return x + 1\n\ndef f2(x):\n    return 3\n", "f")
+
+
+LONG = 100_000
+TEDIOUS = {
+    "spaces": " " * LONG,
+    "decorators": "@a\n" * (LONG // 3),
+    "helpers that use one another": f"{WHOLE}h = g0\n".replace("1", "h()")
+    + "".join(f"def g{i}():\n    return g{i + 1}()\n" for i in range(LONG // 30)),
+    "a subscript without end": f"{WHOLE}a[{' ' * LONG}\n".replace("1", "a"),
+}
+
+
+@pytest.mark.parametrize("which", TEDIOUS)
+def test_a_long_text_takes_time_in_proportion_to_its_length(which):
+    """Milliseconds, and minutes where it grows as the square."""
+    began = time.process_time()
+    program_text(PROMPT, TEDIOUS[which], "f")
+    assert time.process_time() - began < 3

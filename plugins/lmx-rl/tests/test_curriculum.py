@@ -7,6 +7,8 @@ import pytest
 from lmx_core.errors import CheckpointError, ConfigError, DataError
 from lmx_rl.problems import PassRate, PassRateOptions
 
+pytestmark = pytest.mark.once
+
 DIFFICULTIES = [3, 1, 2, 1, 3, 2, 1, 1, 5, 2]
 ONES = [1, 3, 6, 7]
 

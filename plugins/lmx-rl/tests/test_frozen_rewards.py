@@ -14,6 +14,8 @@ from lmx_core.model import LanguageModel
 from lmx_core.testing import conformance, randomise
 from lmx_rl.rewards.frozen import Frozen
 
+pytestmark = pytest.mark.once
+
 LONGEST = 48
 
 

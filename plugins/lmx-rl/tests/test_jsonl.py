@@ -17,6 +17,8 @@ from lmx_rl.data import JSONLines, JSONLinesOptions
 
 from .chatting import Chatting
 
+pytestmark = pytest.mark.once
+
 USER, ANSWER, OTHER = (
     {"role": "user", "content": "to be?"},
     {"role": "assistant", "content": "or not"},
@@ -112,6 +114,12 @@ def test_judged_answers(rows):
     )
     found = [(text(each.prompt), text(each.completion), each.good) for each in made.judged(Chatting(), "train")]
     assert found == [("\x01to be", " or\x02", True), ("\x01to be", " or\x02", False)]
+
+
+def test_pairs_are_judged_answers(rows):
+    made = rows({"prompt": "to be", "chosen": " or", "rejected": " and"})
+    found = [(text(each.prompt), text(each.completion), each.good) for each in made.judged(Chatting(), "train")]
+    assert found == [("\x01to be", " or\x02", True), ("\x01to be", " and\x02", False)]
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,8 @@ from lmx_core.registry import registry
 from lmx_core.serialize import structure
 from lmx_rl import Completion, Judge, RewardSpec
 
+pytestmark = pytest.mark.once
+
 COMPLETIONS = [Completion(prompt=f"p{i}", text=f"c{i}", answer=i) for i in range(6)]
 NAN = float("nan")
 

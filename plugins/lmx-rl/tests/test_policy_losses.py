@@ -17,6 +17,8 @@ from lmx_rl.policy.losses import (
     token_losses,
 )
 
+pytestmark = pytest.mark.once
+
 VECTORS = Path(__file__).parents[4] / "shared/vectors"
 CASES = json.loads((VECTORS / "index.json").read_text())["cases"] if VECTORS.is_dir() else {}
 needs_vectors = pytest.mark.skipif(not CASES, reason="needs shared/vectors, which lie beside the project")
@@ -224,9 +226,10 @@ def test_what_is_masked_has_no_part_in_it(chosen):
     """Whatever number stands there: the loss is the same, and the gradient exactly 0."""
     arrays = arrays_of()
     mask = arrays["completion_mask"]
-    value, slopes, _ = loss_and_slopes(PolicyLossOptions(**chosen), arrays)
+    value, slopes, parts = loss_and_slopes(PolicyLossOptions(**chosen), arrays)
     assert (np.array(slopes)[~mask] == 0).all()
     assert (np.array(slopes)[mask] != 0).any()
+    assert (np.array(parts.loss)[~mask] == 0).all()
     for garbage in (np.nan, np.inf, -np.inf, 1e30):
         spoilt = {**arrays}
         for name in ("logps", "old_logps", "ref_logps"):
@@ -279,6 +282,36 @@ def test_bnpo_is_a_mean_of_means():
     assert sum(part[0] for part in parts).item() / sum(part[1] for part in parts).item() == 2.5
     total, count = normalised(losses, mask, "dapo", 3)
     assert total.item() / count.item() == 7 / 4
+    nothing = normalised(losses, mx.zeros_like(mask), "bnpo", 3)
+    assert [each.item() for each in nothing] == [0, 0]
+
+
+def test_weights_multiply_what_is_gained():
+    """Not the divergence; and they have no gradient of their own."""
+    arrays = arrays_of()
+    mask, sampled = mx.array(arrays["completion_mask"]), mx.array(arrays["old_logps"] - 0.1)
+    weights = importance_weights(mx.array(arrays["old_logps"]), sampled, mask, sequence=True)
+    found = {
+        (beta, given is None): loss_and_slopes(PolicyLossOptions(beta=beta), arrays, weights=given)[0].item()
+        for beta in (0.0, 0.5)
+        for given in (None, weights)
+    }
+    assert found[0.0, True] != pytest.approx(found[0.0, False], rel=1e-2)
+    assert found[0.5, True] - found[0.0, True] == pytest.approx(found[0.5, False] - found[0.0, False], rel=1e-4)
+    for drop in (False, True):
+        slopes = mx.grad(lambda old, drop=drop: importance_weights(old, sampled, mask, drop=drop).sum())
+        assert not slopes(mx.array(arrays["old_logps"])).any().item()
+
+
+def test_the_clamped_estimate_by_hand():
+    """Linear in a d far below 0 until it is 10; no gradient beyond, nor a NaN where e^d is infinite."""
+    d = np.array([-200, -15, -10.5, -1, 0.5, 2.3, 15, 200], np.float32)
+    within = np.array([False, False, True, True, True, True, False, False])
+    expected = np.where(within, np.exp(np.minimum(d, 3)) - d - 1, 10)
+    reference = mx.array(d)
+    np.testing.assert_allclose(estimated_kl("k3_clamped", mx.zeros(8), reference), expected, rtol=1e-5)
+    slopes = mx.grad(lambda logps: estimated_kl("k3_clamped", logps, reference).sum())(mx.zeros(8))
+    np.testing.assert_allclose(slopes, np.where(within, 1 - np.exp(np.minimum(d, 3)), 0), rtol=1e-5)
 
 
 def test_cispo_needs_its_bound():

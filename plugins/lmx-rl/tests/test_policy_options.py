@@ -62,7 +62,9 @@ def test_what_is_wrong_with_the_data_is_said():
     recipe = GRPO(RunConfig(model=MODEL, data=DataConfig(dataset="shakespeare")), options_of(group_size=4))
     with pytest.raises(ConfigError, match="shakespeare.* has no prompts, only texts"):
         recipe.read(Digits())
-    with pytest.raises(DataError, match="a prompt of 5 tokens and max_new_tokens=20 do not fit .* longer than -3"):
+    with pytest.raises(DataError, match="a prompt of 5 tokens and max_new_tokens=14 .* that are longer than 3 tokens"):
+        longest_row(material_of(), 14, 16)
+    with pytest.raises(DataError, match="do not fit the model's max_seq_len=16. Lower max_new_tokens.$"):
         longest_row(material_of(), 20, 16)
     assert longest_row(material_of(), 12, 16) == 16
     with pytest.raises(ConfigError, match="stop='12' is 2 tokens"):
@@ -91,3 +93,5 @@ def test_what_is_read_of_a_dataset():
         RunConfig(model=MODEL, data=attrs.evolve(DATA, dataset=spec("addition", held_out=9000, seed=1))), options_of()
     )
     assert other.read(None).identity != found.identity
+    wrong = attrs.evolve(found.train[0], answer="999")
+    assert attrs.evolve(found, train=[wrong, *found.train[1:]]).identity != found.identity

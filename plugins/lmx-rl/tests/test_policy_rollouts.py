@@ -104,6 +104,16 @@ def test_a_completion_of_which_nothing_is_known_has_no_advantage():
     np.testing.assert_allclose(rollout.advantages[group][~empty[group]], advantages(np.array([shares]))[0], rtol=1e-4)
 
 
+def test_a_rollout_that_no_reward_could_judge_is_told_once():
+    """Otherwise a run whose rows lack an answer learns nothing and says nothing."""
+    trainer = trainer_of(options_of("silent"), batch_size=16)
+    with pytest.warns(LmxWarning, match=r"no reward could judge any of the 16 completions of step 1 \(silent\)"):
+        rollout_of(trainer)
+    trainer.source.rollout = None
+    rollout = rollout_of(trainer)
+    assert not rollout.advantages.any()
+
+
 def _rows(rollout, rows):
     return [(rollout.tokens[row].tolist(), int(rollout.lengths[row])) for row in rows]
 
@@ -129,15 +139,25 @@ def test_groups_that_tell_nothing_are_drawn_again():
     assert telling in asked
 
 
+def test_what_is_drawn_again_is_drawn_otherwise():
+    """No seed is used twice, so that a prompt that comes again in a rollout is answered anew."""
+    trainer, seeds = trainer_of(options_of("level", max_resamples=2), batch_size=16), []
+    asking = trainer.source.asking
+    plain = asking.groups
+    asking.groups = lambda model, prompts, places, each: seeds.extend(each) or plain(model, prompts, places, each)
+    rollout_of(trainer)
+    assert len(seeds) == len({*seeds}) == 3 * 16
+
+
 def test_prompts_come_in_epochs():
-    order = Epochs(5, seed=3)
-    found = order.choose(3, None) + order.choose(9, None)
+    order, rng = Epochs(5, seed=3), np.random.default_rng(0)
+    found = order.choose(3, rng) + order.choose(9, rng)
     assert sorted(found[:5]) == sorted(found[5:10]) == [0, 1, 2, 3, 4]
     assert found[:5] != found[5:10]
     other = Epochs(5, seed=3)
     other.restore(order.saved())
-    assert other.choose(4, None) == order.choose(4, None)
-    assert Epochs(100, seed=4).choose(100, None) != Epochs(100, seed=3).choose(100, None)
+    assert other.choose(4, rng) == order.choose(4, rng)
+    assert Epochs(100, seed=4).choose(100, rng) != Epochs(100, seed=3).choose(100, rng)
 
 
 def test_a_curriculum_chooses_prompts():

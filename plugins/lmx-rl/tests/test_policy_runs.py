@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 
 import attrs
 import mlx.core as mx
@@ -14,7 +14,7 @@ import pytest
 from lmx_core import spec
 from lmx_core.checkpoint import save_model
 from lmx_core.errors import CheckpointError, ConfigError
-from lmx_core.train.callback import COMPLETIONS, REFERENCE
+from lmx_core.train.callback import COMPLETIONS, REFERENCE, Callback
 from lmx_core.train.parallel import hosts
 from lmx_core.train.run import RunDirectory, restore
 from lmx_rl.policy import GRPO
@@ -70,7 +70,7 @@ class Run:
         return [json.loads(line) for line in (self.folder / COMPLETIONS).read_text().splitlines()]
 
 
-@pytest.mark.parametrize("stop", [3, 4, 6])
+@pytest.mark.parametrize("stop", [3, 4, 5])
 def test_a_run_goes_on_in_the_middle_of_a_rollout(tmp_path, stop):
     """Bit for bit: weights, metrics and the table of completions, of which no line is there twice."""
     options = options_of(**EVERY)
@@ -107,6 +107,22 @@ def test_the_reference_is_written_once(tmp_path):
         Run(options_of(beta=0.1), tmp_path / "plain").go_on()
     with pytest.raises(CheckpointError, match=r"were \[16, 1, 16\] .* and are \[32, 1, 16\]"):
         Run(options_of(rollout_size=32), tmp_path / "plain").go_on()
+
+
+class Breaks(Callback):
+    def on_step_end(self, trainer, metrics):
+        raise RuntimeError("broken")
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_what_rewards_have_started_ends_with_the_run(broken):
+    """Whether it comes to its end or not."""
+    trainer, closed = trainer_of(max_steps=1), []
+    trainer.source.asking.judge.close = lambda: closed.append(trainer.step)
+    trainer.callbacks += [Breaks()] if broken else []
+    with pytest.raises(RuntimeError, match="broken") if broken else nullcontext():
+        trainer.run()
+    assert closed == [1]
 
 
 def test_another_model_may_be_the_reference(tmp_path):
@@ -196,3 +212,13 @@ def test_the_table_of_completions(tmp_path):
             *("step", "prompt", "completion", "answer", "reward", "rewards", "advantage", "tokens", "truncated")
         }
     assert any(line["rewards"]["known"] is None for line in lines)
+
+
+def test_a_table_that_cannot_be_written_is_named(tmp_path):
+    """As where the disk is full."""
+    (tmp_path / "run" / COMPLETIONS).mkdir(parents=True)
+    trainer = trainer_of(options_of(), batch_size=16)
+    trainer.path = tmp_path / "run"
+    trainer.source.trainer = trainer
+    with pytest.raises(CheckpointError, match=rf"could not write .*{COMPLETIONS}: Is a directory.*log_completions"):
+        trainer.source.batch(range(16), 0)

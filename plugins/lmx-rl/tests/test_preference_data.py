@@ -72,6 +72,23 @@ def test_mismatched_completions_answer_other_prompts():
         assert (prompt.tobytes(), completion.tobytes()) not in right
     alone = judged_of([Judged(np.array([1]), np.array([i]), True) for i in range(4)], 16).rows
     assert mismatched(alone, 16).tokens.tolist() == [1, 2, 1, 3, 1, 0, 1, 1]
+    long = [Judged(np.full(prompt, prompt), np.arange(12), True) for prompt in (3, 5)]
+    assert mismatched(judged_of(long, 16).rows, 10).inputs.tolist() == [10, 10]
+
+
+def test_data_is_known_by_all_that_is_learned_of_it():
+    """Tokens, where rows end and prompts do, and what was good: a resumed run is held to it, and the reference's cache."""
+    pairs = [*some_pairs(4)]
+    judged, others = [*taken_apart(pairs)], [*taken_apart(pairs)]
+    others[0] = Judged(others[0].prompt, others[0].completion, good=False)
+    lengths = pair_of(3, 2, 2), pair_of(3, 3, 1), pair_of(2, 2, 2)
+    told = [judged_of(each, 16).sha256 for each in (judged, others, judged[:6])]
+    told += [pairs_of([each], 16).sha256 for each in lengths]
+    parts = [(np.arange(n), np.arange(n, 4)) for n in (1, 2)]
+    told += [judged_of([Judged(prompt, completion, good=True)], 16).sha256 for prompt, completion in parts]
+    assert len({*told}) == len(told)
+    assert judged_of(judged, 16).sha256 == told[0]
+    assert judged_of(judged, 16).good.tolist() == [True, False] * 4
 
 
 @pytest.mark.parametrize(
@@ -108,8 +125,8 @@ def test_a_dataset_without_pairs_is_named(folder):
 
 
 def test_a_token_that_the_model_does_not_know_is_refused():
-    with pytest.raises(DataError, match="the data has token 15, and the model knows 0 to 9"):
-        trainer_of(DPO, DPOOptions(), model_of(vocabulary=10))
+    with pytest.raises(DataError, match="the data has token 15, and the model knows 0 to 14"):
+        trainer_of(DPO, DPOOptions(), model_of(vocabulary=15))
 
 
 def test_judged_completions_are_read_as_they_are():

@@ -1,6 +1,7 @@
 """What learning from comparisons makes smaller agrees with TRL, gradients included, and with the formulas of the papers."""
 
 import json
+import math
 from pathlib import Path
 
 import mlx.core as mx
@@ -11,17 +12,21 @@ from mlx import nn
 from lmx_core import make_config
 from lmx_core.errors import ConfigError
 from lmx_core.train.config import RunConfig
+from lmx_rl.logps import completion_logps
 from lmx_rl.preference import losses
 from lmx_rl.preference.cpo import CPO, CPOOptions
 from lmx_rl.preference.dpo import DPO, DPOOptions
 from lmx_rl.preference.kto import KTO, KTOOptions
-from lmx_rl.preference.logps import completion_logps
 from lmx_rl.preference.losses import LOSSES, LossOptions, Pairs
+from lmx_rl.preference.objective import Compared
 from lmx_rl.preference.orpo import ORPO, ORPOOptions
 from lmx_rl.preference.reference import Reference
 from lmx_rl.preference.rows import Row, Rows
 from lmx_rl.preference.simpo import SimPO, SimPOOptions
 from lmx_rl.preference.source import JudgedSource, PairSource
+from lmx_rl.preference.weights import on_policy_weights
+
+pytestmark = pytest.mark.once
 
 SHARED = Path(__file__).parents[4] / "shared" / "vectors"
 RTOL, ATOL = 2e-5, 2e-6
@@ -349,6 +354,18 @@ def test_numbers_of_trl_hold_without_its_file():
     assert noisy.mean().item() == pytest.approx(0.8437943, rel=2e-5)
 
 
+def test_what_stands_in_for_what_is_not_given():
+    """EXO without smoothing takes a little of it; KTO's shift is never below 0, and nothing is learned through it."""
+    pairs = Pairs(*(mx.array(each.astype(np.float32)) for each in FOUR))
+    unsaid, said = (LOSSES["exo_pair"](pairs, LossOptions(label_smoothing=e)) for e in (0.0, 1e-3))
+    np.testing.assert_array_equal(unsaid, said)
+    h = mx.array([-3.0, 1.0])
+    assert losses.kl_of_mismatched(h).item() == 0
+    assert losses.kl_of_mismatched(-h).item() == 1
+    assert not mx.grad(losses.kl_of_mismatched)(-h).any().item()
+    assert mx.grad(lambda z: losses.kto(h, h > 0, z, beta=0.3).sum())(mx.array(0.5)).item() == 0
+
+
 def test_far_away_losses_are_finite():
     """Nothing overflows where a pair is clear, nor its gradient."""
     far = mx.array([1e4, -1e4, 0.0])
@@ -367,12 +384,37 @@ def test_far_away_losses_are_finite():
 
 
 def test_divergences():
-    """Each is the log-ratio near 0, but for a constant and a factor; alpha goes from one KL to the other."""
+    """Each is the log-ratio near 0, but for a factor; alpha goes from one KL to the other."""
     h = mx.array([-2.0, 0.0, 1.5])
     for alpha, name in ((0.0, "reverse_kl"), (1.0, "forward_kl")):
         np.testing.assert_allclose(losses.divergence("alpha_divergence", alpha)(h), losses.divergence(name, 0.5)(h))
-    np.testing.assert_allclose(losses.divergence("alpha_divergence", 0.5)(h), -2 * np.exp(-np.array(h) / 2), rtol=1e-6)
-    np.testing.assert_allclose(losses.divergence("js_divergence", 0.5)(h), log_sigmoid(np.array(h)), rtol=1e-6)
+    np.testing.assert_allclose(
+        losses.divergence("alpha_divergence", 0.5)(h), -2 * np.expm1(-np.array(h) / 2), rtol=1e-6
+    )
+    js = math.log(2) + log_sigmoid(np.array(h))
+    np.testing.assert_allclose(losses.divergence("js_divergence", 0.5)(h), js, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize(("loss", "margin"), [("sigmoid", 0.5 - 0.1), ("sigmoid_norm", 0.5 / 2 - 0.1 / 3)])
+def test_another_divergence_is_of_whole_completions(loss, margin):
+    """And divided by their lengths then: `1 - exp(-h)` of the two completions is 0.5 and 0.1, as TRL has it."""
+    logps = mx.array([[-1 + math.log(2), 1.0, 0.0], [math.log(10 / 9), -2.0, 2.0]])
+    mask = mx.array([[True, True, False], [True, True, True]])
+    compared = Compared(logps, None, mask, None, mx.zeros((2, 3, 1)))
+    options = DPOOptions(loss=loss, beta=1.0, reference_free=True, divergence="forward_kl")
+    found = DPO(CONFIG, options).outcome(compared).loss.item()
+    assert found == pytest.approx(-log_sigmoid(margin), rel=1e-5)
+
+
+def test_pairs_that_the_policy_would_write_count_more():
+    """Both completions are of tokens with a probability of 0.8, and then 0.2, where there are two tokens; by the first, pairs
+    count more than once, as TRL has it.
+    """
+    for chance in (0.8, 0.2):
+        logps, collided = (mx.full((2, 3), math.log(each)) for each in (chance, 0.8**2 + 0.2**2))
+        mask = mx.array([[True, True, False], [True, True, True]])
+        found = on_policy_weights(logps, collided, mask).item()
+        assert found == pytest.approx((chance / 0.68) ** 2, rel=1e-5)
 
 
 ROWS = [
@@ -460,7 +502,7 @@ def test_trainers_put_their_losses_together():
         assert metrics["accuracy"] == (margin > 0).mean()
         assert "kl" not in metrics
 
-    good = np.array([True, False, True, True, False, False])
+    good = np.array([True, False, True, True, False, True])
     judged = JudgedSource(("train", "others"), rows, rows, good, reference, shuffle=False).read(range(6))
     options = KTOOptions(beta=0.3, desirable_weight=1.2, undesirable_weight=0.8)
     _, h = sums(judged)
@@ -496,6 +538,7 @@ class Fixed(Reference):
     [
         ({"reference_free": True, "reference": "runs/a"}, "reference_free=true knows no reference"),
         ({"loss": "apo_zero", "divergence": "forward_kl"}, "loss='apo_zero' is none. Choose one of discopop"),
+        ({"loss": "aot", "use_weighting": True}, "loss='aot' puts the numbers of a batch in order"),
         ({"loss": "dop"}, "loss: expected 'aot' or"),
         ({"beta": 0}, "beta: must be > 0, got 0"),
         ({"label_smoothing": 0.5}, "label_smoothing: must be < 0.5, got 0.5"),

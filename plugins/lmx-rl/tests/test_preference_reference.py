@@ -6,8 +6,8 @@ import pytest
 
 from lmx_core.checkpoint import save_model
 from lmx_core.errors import ConfigError
+from lmx_rl.logps import windows
 from lmx_rl.preference import DPO, DPOOptions
-from lmx_rl.preference.logps import windows
 from lmx_rl.preference.reference import Reference, logps_of
 from lmx_rl.preference.rows import Row, Rows
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.once
 
 def test_the_reference_stays_the_first_policy():
     """Through a run that moves the policy, whatever the batch; also that of what is held out."""
-    model, material = model_of(), material_of()
+    model, material = model_of(), material_of(pairs=60, held_out=20)
     rows = {"train": material.train.rows, "validation": material.validation.rows}
     first = {name: expected(model, each) for name, each in rows.items()}
     trainer = trainer_of(DPO, DPOOptions(), model, material)
@@ -57,16 +57,16 @@ def test_another_model_is_the_reference(tmp_path):
 
 
 def test_the_reference_is_computed_once(tmp_path, monkeypatch):
-    """The next run of the same model and rows takes it from the cache; another model, other rows do not; a damaged file
-    is as good as none."""
+    """The next run of the same model and rows takes it from the cache; another model, other rows, another precision do not;
+    a damaged file is as good as none."""
     rows = material_of().train.rows
     model, counted = model_of(), []
     computed = Reference._computed
     monkeypatch.setattr(Reference, "_computed", lambda *args: counted.append(1) or computed(*args))
 
-    def compute(model, rows):
+    def compute(model, rows, dtype="float32"):
         found = Reference({"train": rows}, 8)
-        found.compute(model)
+        found.compute(model, dtype=dtype)
         return found.values["train"]
 
     first = compute(model, rows)
@@ -74,13 +74,18 @@ def test_the_reference_is_computed_once(tmp_path, monkeypatch):
     assert len(counted) == 1
     compute(model_of(seed=3), rows)
     compute(model, material_of(pairs=10).train.rows)
-    assert len(counted) == 3
+    compute(model, rows, "bfloat16")
+    assert len(counted) == 4
     files = list((tmp_path / "cache" / "reference").iterdir())
-    assert len(files) == 3
+    assert len(files) == 4
     for file in files:
         file.write_bytes(b"nonsense")
     assert (compute(model, rows) == first).all()
-    assert len(counted) == 4
+    assert len(counted) == 5
+    for file in files:
+        mx.save_safetensors(str(file), {"train": mx.zeros(len(first) - 1)})
+    assert (compute(model, rows) == first).all()
+    assert len(counted) == 6
 
 
 def test_a_reference_with_another_vocabulary_is_refused(tmp_path):

@@ -106,10 +106,10 @@ def test_micro_batches_are_one_batch(recipe, options, compiled):
     """Four of 4 pairs make the update of one of 16, in loss, metrics and weights; KTO's shift is that of each batch."""
     if recipe is KTO:
         options = KTOOptions(loss="apo_zero_unpaired")
-    found = []
+    found, material = [], material_of(pairs=60, held_out=20, judged=recipe is KTO)
     for parts in (1, 4):
         train = {"batch_size": 16 // parts, "grad_accumulation_steps": parts, "max_steps": 3, "compile": compiled}
-        trainer = trainer_of(recipe, options, optimizer=spec("adamw", eps=1e-4), **train)
+        trainer = trainer_of(recipe, options, None, material, optimizer=spec("adamw", eps=1e-4), **train)
         steps = []
         trainer.callbacks.append(Steps(steps))
         trainer.run()
@@ -180,37 +180,42 @@ from lmx_core.model import flat_parameters
 from lmx_core.train.parallel.ranks import from_environment
 
 ranks = from_environment()
-recipe, options = dict(dpo=(DPO, DPOOptions()), orpo=(ORPO, ORPOOptions()))[sys.argv[3]]
 train = dict(max_steps=6, batch_size=8 // ranks.size, optimizer=spec("adamw", eps=1e-4))
-trainer = recipe(preferred.config_of(**train), options).trainer(preferred.model_of(), preferred.material_of(), ranks)
-summary = trainer.run()
-values = trainer.source.reference.values if trainer.source.reference else {}
-if ranks.rank == ranks.size - 1:
-    found = {name: mx.array(summary[name]) for name in summary if name.startswith("val_")}
-    kept = {f"reference.{name}": mx.array(value) for name, value in values.items()}
-    mx.savez(sys.argv[1], **flat_parameters(trainer.model), **found, **kept)
+for recipe, options in ((DPO, DPOOptions()), (ORPO, ORPOOptions())):
+    material = preferred.material_of(pairs=60, held_out=20)
+    trainer = recipe(preferred.config_of(**train), options).trainer(preferred.model_of(), material, ranks)
+    summary = trainer.run()
+    values = trainer.source.reference.values if trainer.source.reference else {}
+    if ranks.rank == ranks.size - 1:
+        found = {name: mx.array(summary[name]) for name in summary if name.startswith("val_")}
+        kept = {f"reference.{name}": mx.array(value) for name, value in values.items()}
+        mx.savez(f"{sys.argv[1]}-{recipe.__name__}.npz", **flat_parameters(trainer.model), **found, **kept)
 """
 
 
-@pytest.mark.parametrize("name", ["dpo", "orpo"])
-def test_two_ranks_are_one_with_the_double_batch(tmp_path, name):
+def test_two_ranks_are_one_with_the_double_batch(tmp_path):
     """Weights, evaluation and the reference's numbers, of which each rank computes a part."""
     command = [sys.executable, "-P", "-c", RANKS]
     tests = os.path.dirname(__file__)
     with ExitStack() as held:
         environments = [place.variables(tmp_path) for place in hosts.here(2, held)]
         several = [
-            subprocess.Popen([*command, str(tmp_path / "two.npz"), tests, name], env=os.environ | environment)
+            subprocess.Popen([*command, str(tmp_path / "two"), tests], env=os.environ | environment)
             for environment in environments
         ]
-        assert [process.wait(90) for process in several] == [0, 0]
+        try:
+            assert [process.wait(90) for process in several] == [0, 0]
+        finally:
+            for process in several:
+                process.kill()
+                process.wait()
     cache = {"LMX_CACHE": str(tmp_path / "another")}
-    one = [*command, str(tmp_path / "one.npz"), tests, name]
-    subprocess.run(one, env=os.environ | cache, check=True, timeout=90)
-    one, two = (dict(mx.load(str(tmp_path / f"{name}.npz"))) for name in ("one", "two"))
-    assert one.keys() == two.keys()
-    assert ("reference.train" in one) == (name == "dpo")
-    assert max(mx.abs(one[key] - two[key]).max().item() for key in one) < 2e-5
+    subprocess.run([*command, str(tmp_path / "one"), tests], env=os.environ | cache, check=True, timeout=90)
+    for name in ("DPO", "ORPO"):
+        one, two = (dict(mx.load(str(tmp_path / f"{many}-{name}.npz"))) for many in ("one", "two"))
+        assert one.keys() == two.keys()
+        assert ("reference.train" in one) == (name == "DPO")
+        assert max(mx.abs(one[key] - two[key]).max().item() for key in one) < 2e-5
 
 
 def test_evaluations_read_the_first_and_the_last_reads_all():

@@ -15,6 +15,8 @@ from lmx_rl.problems.kinds import KINDS
 from lmx_rl.rewards.code_tests import judgements
 from lmx_rl.sandbox import Isolation, open_sandbox
 
+pytestmark = pytest.mark.once
+
 ROW = {
     "task_id": "a/1",
     "prompt": "def f(x):\n",

@@ -14,6 +14,8 @@ from lmx_core.testing import conformance
 from lmx_rl import Judge, Reward, RewardSpec
 from lmx_rl.rewards.extraction import ExtractionOptions
 
+pytestmark = pytest.mark.once
+
 README = (Path(__file__).parent.parent / "README.md").read_text()
 OPTIONS = {
     "exact_match": {"inside": "a", "after": "=", "boxed": True},
@@ -142,6 +144,15 @@ def test_regex():
     pattern = r"(?s)\A<think>.*</think>\s*\S"
     assert judged("regex", "<think>a\nb</think> 4", pattern=pattern) == 1
     assert judged("regex", "4 <think></think>", pattern=pattern) == 0
+
+
+def test_a_pattern_that_takes_for_ever_is_given_up():
+    """Each `.*?` may end at each tag: a step more for each way to choose, 2 ** 60."""
+    reward = build("reward", spec("regex", pattern=r"(?s)\A(?:<think>.*?</think>)*\Z", time_limit=0.2))
+    assert [reward("", "<think></think>" * 60 + end) for end in ("", "x", "")] == [1, 0, 1]
+    reward.close()
+    assert reward("", "") == 1
+    reward.close()
 
 
 def test_length():

@@ -13,10 +13,15 @@ from lmx_core.testing import conformance
 from lmx_rl.sandbox import Call, Isolation, Outcome, Program, Sandbox, open_sandbox
 
 MONTY = importlib.util.find_spec("pydantic_monty") is not None
-NAMES = ["process", "unsafe", pytest.param("monty", marks=pytest.mark.skipif(not MONTY, reason="no pydantic-monty"))]
+NAMES = [
+    pytest.param("process", marks=pytest.mark.once),
+    pytest.param("unsafe", marks=pytest.mark.once),
+    pytest.param("monty", marks=pytest.mark.skipif(not MONTY, reason="no pydantic-monty")),
+]
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
 
+@pytest.mark.once
 @conformance("sandbox.lmx-rl/process", options={"workers": 2})
 def test_process_keeps_the_promises_of_a_component(check):
     check()
@@ -27,6 +32,7 @@ def test_monty_keeps_them(check):
     check()
 
 
+@pytest.mark.once
 @conformance("sandbox.lmx-rl/unsafe", options={"seconds": 1.5})
 def test_unsafe_keeps_them(check):
     check()
@@ -171,6 +177,7 @@ def test_faults_of_its_own_are_known(sandbox):
         assert outcome.returned[0].error.startswith(error.partition("(")[0])
 
 
+@pytest.mark.once
 def test_a_sandbox_below_the_minimum_is_refused():
     with pytest.raises(
         ConfigError, match='sandbox "unsafe" obtains isolation none on this machine, less than the minimum'
@@ -191,12 +198,14 @@ def test_the_default_is_monty_where_it_is_installed(monkeypatch):
     assert type(opened).__name__ == "Process"
 
 
+@pytest.mark.once
 def test_monty_that_is_missing_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "pydantic_monty", None)
     with pytest.raises(ConfigError, match=r'pip install "lmx-rl\[sandbox\]"'):
         build("sandbox", "monty").run([program("def f():\n    return 1", ())])
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -542,7 +542,7 @@ for file in range(3, 64):
 ]
 SANDBOXES = ["process", "monty"]
 CASES = [
-    pytest.param(name, hostile, id=f"{name}-{hostile.name}")
+    pytest.param(name, hostile, id=f"{name}-{hostile.name}", marks=pytest.mark.once if name == "process" else [])
     for name in SANDBOXES
     for hostile in PROGRAMS
     if hostile.monty is not None or name == "process"
@@ -633,6 +633,7 @@ def test_a_hostile_program_gets_nothing_and_leaves_nothing(name, hostile, sandbo
     assert good(sandbox)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("search", ["searching frames", "searching all objects"])
 def test_what_is_told_is_found(search, sandboxes):
     """The programs that search for what is expected would find it, had they been told."""
@@ -642,5 +643,6 @@ def test_what_is_told_is_found(search, sandboxes):
     assert outcome.returned[0].value
 
 
+@pytest.mark.once
 def test_there_are_programs_enough():
     assert len({hostile.name for hostile in PROGRAMS}) == len(PROGRAMS) >= 40

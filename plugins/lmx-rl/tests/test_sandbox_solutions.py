@@ -313,7 +313,14 @@ def calculated(s):
     return value(ast.parse(s, mode="eval"))
 
 
-@pytest.mark.parametrize("name", ["process", "unsafe", pytest.param("monty", marks=MONTY)])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("process", marks=pytest.mark.once),
+        pytest.param("unsafe", marks=pytest.mark.once),
+        pytest.param("monty", marks=MONTY),
+    ],
+)
 def test_right_solutions_pass_and_empty_ones_do_not(name):
     """Text, numbers, lists, patterns, and in CPython the rest of the standard library; `return None` passes nothing."""
     problems = PROBLEMS if name == "monty" else PROBLEMS + REST

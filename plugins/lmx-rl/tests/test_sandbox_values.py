@@ -10,6 +10,8 @@ from lmx_rl.sandbox import equal
 from lmx_rl.sandbox.child import values
 from lmx_rl.sandbox.transcript import Transcript
 
+pytestmark = pytest.mark.once
+
 PLAIN = [
     None, True, 0, -1, 2**53, 2**53 + 1, -(10**4000), 0.1, -0.0, 1e300, math.inf, -math.inf, "", "é\n\0", "\ud800",
     b"", b"\xff", [], [[]], (), (1, (2,)), set(), {1, "a", (2, b"")}, frozenset({1}), {}, {1: "a", (frozenset(),): [{}]},

@@ -6,6 +6,7 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ import pytest
 from lmx_core import build, spec
 from lmx_rl.sandbox import Call, Isolation, Program, darwin, equal, waiting, worker
 from lmx_rl.sandbox.child import seccomp
+
+pytestmark = pytest.mark.once
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
@@ -139,7 +142,7 @@ def f(file):
                 os.setsid()
             with open(file, "a") as log:
                 print(os.getpid(), file=log, flush=True)
-            time.sleep(600)
+            time.sleep(60)
     while len(open(file).read().split()) < 6:
         time.sleep(0.01)
     open("left", "w").write("x")
@@ -169,16 +172,18 @@ def listen(self, channel, printed):
     print(self._pid, flush=True)
     told(self, channel, printed)
 watch.Watch.listen = listen
-build("sandbox", spec({name!r}, seconds=600.0)).run([Program(source={loop!r}, function="f", calls=[Call()])])
+build("sandbox", spec({name!r}, seconds=60.0)).run([Program(source={loop!r}, function="f", calls=[Call()])])
 """
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     command = [sys.executable, "-c", script]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd="/", env=environment) as process:
-        child = int(process.stdout.readline())
-        template = int(Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[1])
-        assert alive(child)
-        assert alive(template)
-        process.kill()
+        try:
+            child = int(process.stdout.readline())
+            template = int(Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[1])
+            assert alive(child)
+            assert alive(template)
+        finally:
+            process.kill()
     assert gone(child, template)
     assert list(tmp_path.iterdir()) == []
 
@@ -186,7 +191,10 @@ build("sandbox", spec({name!r}, seconds=600.0)).run([Program(source={loop!r}, fu
 @LINUX
 def test_time_in_the_queue_of_a_processor_is_not_counted():
     """A process that does nothing waits for none; one of several that share a processor does."""
-    code = "import os, time\nos.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\nwhile True: pass"
+    code = (
+        "import os, time\nos.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\nend = time.monotonic() + 20\n"
+        "while time.monotonic() < end: pass"
+    )
     busy = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(3)]
     idle = subprocess.Popen(["sleep", "60"])
     try:
@@ -200,10 +208,9 @@ def test_time_in_the_queue_of_a_processor_is_not_counted():
             process.wait()
 
 
-def answer(machine, number, arguments=(), architecture=None):
-    """What the filter of a machine says of a call, by an interpreter of its few instructions."""
-    data = struct.pack("=iIQ6Q", number, architecture or seccomp.ARCHITECTURES[machine], 0, *[*arguments, *[0] * 6][:6])
-    code = [*struct.iter_unpack("=HBBI", seccomp.assembled(machine))]
+def answer(code, number, architecture, arguments=()):
+    """What a filter says of a call, by an interpreter of its few instructions."""
+    data = struct.pack("=iIQ6Q", number, architecture, 0, *[*arguments, *[0] * 6][:6])
     at, word = 0, 0
     while True:
         operation, equal_, other, value = code[at]
@@ -219,17 +226,18 @@ def answer(machine, number, arguments=(), architecture=None):
 @pytest.mark.parametrize("machine", seccomp.CALLS)
 def test_the_filter_says_what_its_table_does(machine):
     """Every call of the table is let through, some by their arguments; all others, and all of other machines, are not."""
+    code, own = [*struct.iter_unpack("=HBBI", seccomp.assembled(machine))], seccomp.ARCHITECTURES[machine]
     table = dict(entry.split("=") for entry in seccomp.CALLS[machine].split())
     table = {name: int(number) for name, number in table.items()}
     assert len(set(table.values())) == len(table)
     for number in range(600):
-        held = [name for name, own in table.items() if own == number]
+        held = [name for name, known in table.items() if known == number]
         if not held:
-            assert answer(machine, number) == 1
+            assert answer(code, number, own) == 1
         elif held[0] not in seccomp.HELD:
-            assert answer(machine, number) == seccomp.ALLOW
-        assert answer(machine, number, architecture=0x40000003) == 1
-        assert answer(machine, number | 0x40000000) == 1
+            assert answer(code, number, own) == seccomp.ALLOW
+        assert answer(code, number, 0x40000003) == 1
+        assert answer(code, number | 0x40000000, own) == 1
     for name, arguments, allowed in [
         ("clone", (0x3D0F00,), True), ("clone", (17,), False), ("clone", (0x3D0F00 | 0x20000000,), False),
         ("clone3", (0,), False), ("fcntl", (0, 3), True), ("fcntl", (0, 8), False), ("ioctl", (0, 0x5421), True),
@@ -237,9 +245,9 @@ def test_the_filter_says_what_its_table_does(machine):
         ("prlimit64", (0, 7, 1 << 32), False), ("sendto", (0, 0, 0, 0, 0), True), ("sendto", (0, 0, 0, 0, 1 << 40), False),
         ("socketpair", (1, 1), True), ("socketpair", (1, 2), False), ("socketpair", (2, 1), False),
     ]:  # fmt: skip
-        assert (answer(machine, table[name], arguments) == seccomp.ALLOW) == allowed, (name, arguments)
-    assert answer(machine, table["clone3"]) == 38
-    assert answer(machine, table["ioctl"], (0, 1)) == 25
+        assert (answer(code, table[name], own, arguments) == seccomp.ALLOW) == allowed, (name, arguments)
+    assert answer(code, table["clone3"], own) == 38
+    assert answer(code, table["ioctl"], own, (0, 1)) == 25
 
 
 def test_the_profile_of_macos_is_well_formed():
@@ -248,3 +256,23 @@ def test_the_profile_of_macos_is_well_formed():
     assert text.splitlines()[:2] == ["(version 1)", "(deny default)"]
     assert '(literal "/opt/a \\"b\\"/bin/python")' in text
     assert "network-outbound" not in text
+
+
+@pytest.mark.parametrize("name", ["process", "unsafe", "monty"])
+def test_an_interrupt_ends_what_runs(name):
+    """Ctrl-C does not wait for programs that have a minute yet, and the sandbox can be used again."""
+    if name == "monty":
+        pytest.importorskip("pydantic_monty")
+    sandbox = build("sandbox", spec(name, workers=2, seconds=60.0))
+    endless, good = (Program(source=f"def f():\n    {body}", function="f", calls=[Call()]) for body in LOOP_AND_GOOD)
+    assert [each.status for each in sandbox.run([good] * 2)] == ["done"] * 2  # the workers are there
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        sandbox.run([endless] * 4)
+    assert time.monotonic() - began < 20
+    assert [each.status for each in sandbox.run([good] * 2)] == ["done"] * 2
+    sandbox.close()
+
+
+LOOP_AND_GOOD = ("while True: pass", "return 1")

@@ -45,7 +45,11 @@ def evaluate() -> None:
     "--max-tokens", type=click.IntRange(min=1), help="Of a sample; 512, or what fits the model, unless given."
 )
 @click.option("--chat", is_flag=True, help="Ask as the tokenizer's chat template writes it.")
-@click.option("--sandbox", metavar="NAME", help="Where programs run; monty if it is installed, else process.")
+@click.option(
+    "--sandbox",
+    metavar="NAME",
+    help="Where programs run; unless given monty, if it is installed, and what fails there again in process.",
+)
 @click.option(
     "--minimum-isolation",
     "minimum",
@@ -72,15 +76,14 @@ def passk(
     from lmx_rl.evaluation import evaluate_pass_at_k
     from lmx_rl.evaluation.passk import checked_samples
     from lmx_rl.problems import problems_of
-    from lmx_rl.rewards.code_tests import isolation
-    from lmx_rl.sandbox import open_sandbox
+    from lmx_rl.rewards.code_tests import isolation, open_sandboxes
 
     ks = numbers(stated)
     settings["samples"] = checked_samples(settings["samples"], ks, settings["temperature"])
     problems = problems_of(place)
     opened, tokenizer = _opened(model)
-    sandbox = open_sandbox(settings.pop("sandbox"), isolation(minimum))
-    named = {"sandbox": type(sandbox).__name__, "minimum_isolation": minimum}
+    sandboxes = open_sandboxes(settings.pop("sandbox"), isolation(minimum))
+    named = {"sandbox": ", ".join(type(each).__name__ for each in sandboxes), "minimum_isolation": minimum}
     kept = _Kept(out, ks, len(problems))
     kept.begin(lambda: {"model": model, **_digests(opened, problems), **settings, **named, "seed": seed})
     try:
@@ -91,7 +94,7 @@ def passk(
                 problems,
                 ks=ks,
                 seed=seed,
-                sandbox=sandbox,
+                sandbox=sandboxes,
                 finished=kept.scores,
                 progress=lambda scores: advance(kept.add(scores)),
                 **settings,
@@ -100,7 +103,8 @@ def passk(
         click.echo(kept.interrupted(), err=True)
         sys.exit(INTERRUPTED)
     finally:
-        sandbox.close()
+        for each in sandboxes:
+            each.close()
     kept.write(found)
     _tell(found, as_json)
 

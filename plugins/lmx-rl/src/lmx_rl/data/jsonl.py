@@ -66,9 +66,10 @@ class JSONLines:
     """A table in each line of a file. Its fields say what it is for; other fields, and blank lines, are left aside.
 
     `text`: learned as a whole. `prompt` and `completion`, or `messages` of roles and contents: what answers is learned,
-    unless `label` is false. `prompt`, `chosen` and `rejected`: `pairs`. `prompt`, `completion` and `label`, true or false:
-    `judged`. `prompt`: `prompts`, with the `answer` that rewards are told, and all other fields. Prompts and answers are
-    texts, or messages, which need a tokenizer with a chat template; `tools` goes with them.
+    unless `label` is false. `prompt`, `chosen` and `rejected`: `pairs`. `prompt`, `completion` and `label`, true or
+    false: `judged`, which takes pairs apart. `prompt`: `prompts`, with the `answer` that rewards are told, and all
+    other fields. Prompts and answers are texts, or messages, which need a tokenizer with a chat template; `tools` goes
+    with them.
 
     `DataError` names the file, the line and the field of a row that lacks what is asked for.
     """
@@ -103,19 +104,20 @@ class JSONLines:
         )
 
     def pairs(self, tokenizer: Any, split: Split) -> Iterator[Pair]:
-        answers = self._answers(tokenizer)
-
-        def found(rows: Sequence[Row]) -> Iterable[Pair]:
-            return answers.pairs(
-                [(_prompt(row), row.answer("chosen"), row.answer("rejected"), _tools(row)) for row in rows]
-            )
-
-        for row, pair in _together(self._rows(split), found):
-            _begun(row, pair.prompt)
-            yield pair
+        return _pairs(self._answers(tokenizer), self._rows(split))
 
     def judged(self, tokenizer: Any, split: Split) -> Iterator[Judged]:
-        for row, (prompt, completion) in _answered(self._answers(tokenizer), self._rows(split)):
+        """Answers with a label; pairs, where the first row is one, taken apart into a good one and another."""
+        rows = self._rows(split)
+        first = next(rows)
+        rows = itertools.chain([first], rows)
+        answers = self._answers(tokenizer)
+        if "chosen" in first and "completion" not in first:
+            for pair in _pairs(answers, rows):
+                yield Judged(pair.prompt, pair.chosen, good=True)
+                yield Judged(pair.prompt, pair.rejected, good=False)
+            return
+        for row, (prompt, completion) in _answered(answers, rows):
             _begun(row, prompt)
             yield Judged(ints(prompt), ints(completion), good=row.flag("label"))
 
@@ -190,6 +192,19 @@ def _question(answers: Answers, row: Row) -> Prompt:
 def _begun(row: Row, prompt: Sequence[int] | Ints) -> None:
     if not len(prompt):
         raise row.error("its prompt has no tokens, and an answer needs one to begin with. Give it a text.")
+
+
+def _pairs(answers: Answers, rows: Iterable[Row]) -> Iterator[Pair]:
+    """The tokens of comparisons."""
+
+    def found(part: Sequence[Row]) -> Iterable[Pair]:
+        return answers.pairs(
+            [(_prompt(row), row.answer("chosen"), row.answer("rejected"), _tools(row)) for row in part]
+        )
+
+    for row, pair in _together(rows, found):
+        _begun(row, pair.prompt)
+        yield pair
 
 
 def _answered(answers: Answers, rows: Iterable[Row]) -> Iterator[tuple[Row, Continued]]:

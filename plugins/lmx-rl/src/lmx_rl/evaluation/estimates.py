@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lmx_core.errors import ConfigError
 
-Counts = int | float | Sequence[Any] | NDArray[Any]
+Counts = int | float | np.number[Any] | Sequence[Any] | NDArray[Any]
 AT_ONCE = 2**16
 """Factors of a product that are computed together."""
 SMALLEST = -750.0
@@ -31,7 +31,7 @@ def pass_hat_k(n: Counts, c: Counts, k: Counts) -> Any:
     return _each(n, c, k, lambda n, c, k: math.exp(_log_none(n, n - c, k)))
 
 
-def interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+def interval(values: Sequence[int | float], confidence: float = 0.95) -> tuple[float, float]:
     """Bounds for the mean of what values from 0 to 1 are drawn from, by the values alone: those of problems.
 
     Wilson's score interval (1927) for as many independent trials as would have the variance of the mean,

@@ -16,8 +16,8 @@ from lmx_core.errors import ConfigError
 from lmx_rl.evaluation.result import Evaluation, ProblemScore
 from lmx_rl.problems.files import unique
 from lmx_rl.problems.problem import INSTRUCTION, Problem
-from lmx_rl.rewards.code_tests import Judgement, judgements
-from lmx_rl.sandbox import Isolation, Sandbox, open_sandbox
+from lmx_rl.rewards.code_tests import Judgement, judgements, open_sandboxes
+from lmx_rl.sandbox import Isolation, Sandbox
 
 ROWS = 64
 """Samples that are drawn together."""
@@ -35,7 +35,7 @@ def evaluate_pass_at_k(
     temperature: float = 0.8,
     top_p: float | None = 0.95,
     max_tokens: int | None = None,
-    sandbox: Sandbox | ComponentSpec | str | None = None,
+    sandbox: Sandbox | Sequence[Sandbox] | ComponentSpec | str | None = None,
     minimum: Isolation = Isolation.SYSTEM,
     chat: bool = False,
     seed: int = 0,
@@ -54,7 +54,8 @@ def evaluate_pass_at_k(
     count = checked_samples(samples, ks, temperature)
     done = {each.task_id: each for each in finished}
     left = [i for i, each in enumerate(unique(problems)) if each.task_id not in done]
-    opened = open_sandbox(sandbox, minimum) if sandbox is None or isinstance(sandbox, ComponentSpec | str) else sandbox
+    ours = open_sandboxes(sandbox, minimum) if sandbox is None or isinstance(sandbox, ComponentSpec | str) else []
+    opened: Any = ours or sandbox
     prompts = _prompts(tokenizer, problems, chat)
     most = max_tokens or model.room_after(max(map(len, prompts), default=0), DEFAULT_TOKENS)
     draw = functools.partial(continuations, model, temperature=temperature, top_p=top_p, max_tokens=most)
@@ -66,8 +67,8 @@ def evaluate_pass_at_k(
             if progress is not None:
                 progress(scores)
     finally:
-        if opened is not sandbox:
-            opened.close()
+        for each in ours:
+            each.close()
     return Evaluation(ks=[*ks], problems=[done[each.task_id] for each in problems], of=len(problems))
 
 
@@ -136,7 +137,9 @@ class _Asking:
         return _Sample(decode(self.tokenizer, tokens, getattr(self.tokenizer, "special_tokens", ())), not drawn.ended)
 
 
-def _scores(sandbox: Sandbox, problems: Sequence[Problem], samples: Sequence[Sequence[_Sample]]) -> list[ProblemScore]:
+def _scores(
+    sandbox: Sandbox | Sequence[Sandbox], problems: Sequence[Problem], samples: Sequence[Sequence[_Sample]]
+) -> list[ProblemScore]:
     """All run at once, but equal samples of a problem as one."""
     programs = [*dict.fromkeys((i, each.text) for i, texts in enumerate(samples) for each in texts)]
     tasks = [each.task for each in problems]

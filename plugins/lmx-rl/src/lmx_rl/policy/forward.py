@@ -8,7 +8,6 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 from mlx.core import array
-from mlx.utils import tree_map
 from numpy.typing import NDArray
 
 from lmx_core.checkpoint import load_model, save_model
@@ -78,12 +77,3 @@ def frozen(model: LanguageModel) -> LanguageModel:
     model.eval()
     model.freeze()
     return model
-
-
-def lowered(model: LanguageModel, dtype: mx.Dtype) -> None:
-    """Leave it its weights in the precision that is computed in, which takes less memory."""
-    model.update(tree_map(lambda each: _cast(each, dtype), model.parameters()))
-
-
-def _cast(weight: array, dtype: mx.Dtype) -> array:
-    return weight.astype(dtype) if mx.issubdtype(weight.dtype, mx.floating) else weight

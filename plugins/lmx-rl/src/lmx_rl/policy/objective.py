@@ -7,8 +7,8 @@ import mlx.core as mx
 from mlx.core import array
 
 from lmx_core.losses import hidden_logps, sequence_sums
+from lmx_rl.logps import completion_hidden
 from lmx_rl.policy.losses import PolicyLossOptions, TokenLosses, clipped, normalised, token_losses
-from lmx_rl.preference.logps import completion_hidden
 
 ROWS, TOKENS = "_rows", "_tokens"
 """Counts that metrics are divided by."""

@@ -120,8 +120,10 @@ def longest_row(material: Prompts, max_new_tokens: int, limit: int | None) -> in
     """Inputs of the longest prompt with the longest completion; `DataError` where the model cannot place so many."""
     longest = material.longest + max_new_tokens - 1
     if limit is not None and longest > limit:
+        fitting = limit + 1 - max_new_tokens
         raise DataError(
             f"a prompt of {material.longest} tokens and max_new_tokens={max_new_tokens} do not fit the model's max_seq_len="
-            f"{limit}. Lower max_new_tokens, or leave prompts out that are longer than {limit + 1 - max_new_tokens} tokens."
+            f"{limit}. Lower max_new_tokens"
+            + (f", or leave prompts out that are longer than {fitting} tokens." if fitting > 0 else ".")
         )
     return longest

@@ -1,5 +1,6 @@
 """Completions of the policy itself, as the samples that it learns from."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,17 @@ from mlx.core import array
 from numpy.typing import NDArray
 
 from lmx_core.data.prompts import Prompt
-from lmx_core.errors import CheckpointError, LmxError
+from lmx_core.errors import CheckpointError, LmxError, LmxWarning
+from lmx_core.train.callback import COMPLETIONS
 from lmx_core.train.parallel.ranks import Ranks, alone
 from lmx_rl.policy.advantages import advantages, advantages_of_each
-from lmx_rl.policy.forward import Forward, Logps, keep_reference, kept_reference, lowered, reference_of
+from lmx_rl.policy.forward import Forward, Logps, keep_reference, kept_reference, reference_of
 from lmx_rl.policy.groups import Asking, Groups, seeds_of
 from lmx_rl.policy.options import GRPOOptions
 from lmx_rl.policy.prompts import order_of
 from lmx_rl.policy.rollout import OLD, REFERENCE, Arrays, Rollout
 from lmx_rl.policy.table import forget_later, write_down
+from lmx_rl.precision import lowered
 
 ROLLOUT, ORDER, SIZES = "rollout", "order", "sizes"
 
@@ -58,6 +61,7 @@ class Rollouts:
         self._reference: Any = None
         self._forwards: dict[str, Forward] = {}
         self._measured: dict[str, float] = {}
+        self._noticed = False
 
     def __len__(self) -> int:
         return len(self.prompts) * self.options.group_size * self.options.inner_epochs
@@ -140,10 +144,23 @@ class Rollouts:
             gains = self._advantages(groups)
             rollout = self._compared(self._of(number, groups, gains))
         self._measured = {**self._figures(drawn), **spent}
+        self._notice(drawn)
         every = self.options.log_completions
         if every and number % every == 0 and trainer.path and self.ranks.first:
             write_down(trainer.path, trainer.step + 1, self.asking, self.prompts, groups, gains)
         return rollout
+
+    def _notice(self, drawn: Groups) -> None:
+        """Say once that rewards judge nothing."""
+        if self.ranks.first and not self._noticed and np.isnan(drawn.rewards).all():
+            self._noticed = True
+            warnings.warn(
+                f"no reward could judge any of the {drawn.rewards.size} completions of step {self.trainer.step + 1} "
+                f"({', '.join(self.asking.names)}), so that nothing is learned from them. Look at {COMPLETIONS} in the run, "
+                "and whether the rows of the dataset have the answer that rewards need.",
+                LmxWarning,
+                stacklevel=2,
+            )
 
     def _groups(self, model: Any, number: int) -> Groups:
         """Those that are learned from, and others that were drawn because they tell nothing."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from lmx_core.errors import CheckpointError
 from lmx_core.files import write_text
 from lmx_core.train.callback import COMPLETIONS
 from lmx_core.train.history import whole_lines
@@ -40,8 +41,13 @@ def write_down(run: Path, step: int, asking: Asking, prompts: Any, groups: Group
             "truncated": not groups.ended[g, k],
         }
         lines.append(json.dumps(line, default=str))
-    with (run / COMPLETIONS).open("a", encoding="utf-8") as file:
-        file.write("".join(f"{line}\n" for line in lines))
+    try:
+        with (run / COMPLETIONS).open("a", encoding="utf-8") as file:
+            file.write("".join(f"{line}\n" for line in lines))
+    except OSError as error:
+        raise CheckpointError(
+            f"could not write {run / COMPLETIONS}: {error.strerror}. train.trainer.log_completions writes fewer."
+        ) from None
 
 
 def _number(value: float) -> float | None:

@@ -12,11 +12,11 @@ from lmx_core.config import exact_types
 from lmx_core.errors import ConfigError
 from lmx_core.train.config import RunConfig
 from lmx_rl.preference.base import ComparisonOptions, Pairing
-from lmx_rl.preference.logps import collisions, on_policy_weights, shared_weights
 from lmx_rl.preference.losses import LOSSES, PER_TOKEN, LossOptions, Pairs, divergence, diverging
 from lmx_rl.preference.material import Comparisons
 from lmx_rl.preference.objective import Compared, Outcome, means
 from lmx_rl.preference.reference import Reference
+from lmx_rl.preference.weights import collisions, on_policy_weights, shared_weights
 
 Name = Literal[
     "aot", "aot_unpaired", "apo_down", "apo_zero", "bco_pair", "discopop", "dpop", "dpop_outside", "exo_pair", "hinge",
@@ -24,6 +24,8 @@ Name = Literal[
 ]  # fmt: skip
 BY_MARGIN = frozenset({"discopop", "exo_pair", "hinge", "ipo", "robust", "sigmoid", "sigmoid_norm"})
 """Losses of the difference of the two completions alone, of which another divergence may take the place."""
+SORTED = frozenset({"aot", "aot_unpaired"})
+"""Losses whose numbers are no longer those of one pair each."""
 
 
 @attrs.frozen(kw_only=True, slots=False, field_transformer=exact_types)
@@ -65,6 +67,11 @@ class DPOOptions(LossOptions, ReferenceOptions, ComparisonOptions):
             raise ConfigError(
                 f"reference_free=true knows no reference, but reference={self.reference!r}. Choose one of them."
             )
+        if self.use_weighting and self.loss in SORTED:
+            raise ConfigError(
+                f"use_weighting=true weighs pairs, and loss={self.loss!r} puts the numbers of a batch in order, after which "
+                "they are of no pair. Choose one of them."
+            )
         if self.divergence != "reverse_kl" and self.loss not in BY_MARGIN:
             raise ConfigError(
                 f"divergence={self.divergence!r} goes with a loss of the pair's difference alone, and loss={self.loss!r} is "
@@ -98,8 +105,8 @@ class DPO(Pairing):
 
     def outcome(self, compared: Compared) -> Outcome:
         options = self.options
-        pairs = self.pairs(compared)
-        scored = pairs if options.divergence == "reverse_kl" else diverging(pairs, self.score)
+        pairs = self.pairs(compared, options.normalised)
+        scored = pairs if options.divergence == "reverse_kl" else self.diverged(compared)
         loss = LOSSES[options.loss](scored, options)
         if options.use_weighting:
             collided = collisions(compared.model, compared.hidden)
@@ -108,13 +115,21 @@ class DPO(Pairing):
             loss = loss - options.sft_weight * means(compared)[0]
         return Outcome(loss, options.beta * pairs.won, options.beta * pairs.lost)
 
-    def pairs(self, compared: Compared) -> Pairs:
+    def diverged(self, compared: Compared) -> Pairs:
+        """What another divergence makes of sums over tokens; where means are compared, divided by how many these are."""
+        scored = diverging(self.pairs(compared, False), self.score)
+        if not self.options.normalised:
+            return scored
+        chosen, rejected = compared.mask.sum(-1).split(2)
+        return attrs.evolve(scored, chosen=scored.chosen / chosen, rejected=scored.rejected / rejected)
+
+    def pairs(self, compared: Compared, normalised: bool) -> Pairs:
         weights = shared_weights(compared.mask, self.options.ld_alpha) if self.options.ld_alpha < 1 else compared.mask
         reference = mx.zeros_like(compared.logps) if compared.reference is None else compared.reference
 
         def halves(logps: array) -> Sequence[array]:
             total = (logps * weights).sum(-1)
-            total = total / compared.mask.sum(-1) if self.options.normalised else total
+            total = total / compared.mask.sum(-1) if normalised else total
             return total.split(2)
 
         return Pairs(*halves(compared.logps), *halves(reference))

@@ -185,14 +185,13 @@ def diverging(pairs: Pairs, score: Callable[[array], array]) -> Pairs:
 
 def divergence(name: str, alpha: float) -> Callable[[array], array]:
     """What stands for `h` where another divergence than the reverse KL holds the policy to the reference: the derivative of
-    its generator at `exp h`, but for a constant (arXiv:2309.16240). `alpha` lies between 0, the reverse KL, and 1, the
-    forward KL.
+    its generator at `exp h`, 0 where h is (arXiv:2309.16240). `alpha` lies between 0, the reverse KL, and 1, the forward KL.
     """
     found: Mapping[str, Callable[[array], array]] = {
         "reverse_kl": lambda h: h,
-        "forward_kl": lambda h: -mx.exp(-h),
-        "js_divergence": log_sigmoid,
-        "alpha_divergence": lambda h: h if alpha == 0 else -mx.exp(-alpha * h) / alpha,
+        "forward_kl": lambda h: -mx.expm1(-h),
+        "js_divergence": lambda h: log_sigmoid(h) + math.log(2),
+        "alpha_divergence": lambda h: h if alpha == 0 else -mx.expm1(-alpha * h) / alpha,
     }
     return found[name]
 

@@ -8,8 +8,9 @@ import mlx.core as mx
 from mlx.core import array
 
 from lmx_core.losses import sequence_means
-from lmx_rl.preference.logps import Batch, completion_hidden, completion_logps, token_kl
+from lmx_rl.logps import Batch, completion_hidden, completion_logps
 from lmx_rl.preference.losses import kl_of_mismatched, kto
+from lmx_rl.preference.weights import token_kl
 
 Sums = tuple[array, array, dict[str, array]]
 

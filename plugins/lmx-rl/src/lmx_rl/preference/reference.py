@@ -11,7 +11,6 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 from mlx.core import array
-from mlx.utils import tree_map_with_path
 
 from lmx_core.components import vectorised
 from lmx_core.config import ModelConfig
@@ -26,7 +25,8 @@ from lmx_core.opening import config_of, open_model
 from lmx_core.serialize import plain
 from lmx_core.train.parallel.ranks import Ranks, alone
 from lmx_core.train.parallel.together import fingerprint
-from lmx_rl.preference.logps import completion_logps
+from lmx_rl.logps import completion_logps
+from lmx_rl.precision import lowered
 from lmx_rl.preference.rows import Floats, Rows
 
 NAME = "reference"
@@ -77,7 +77,7 @@ class Reference:
             return
         self.model = open_model(self.place).model
         self.check(self.model.config)
-        _round(self.model, trainer.update.dtype)
+        lowered(self.model, trainer.update.dtype)
         if self.precompute:
             self.compute(self.model, trainer.ranks, str(trainer.update.dtype))
             self.model = None
@@ -166,18 +166,6 @@ def logps_of(model: LanguageModel) -> Any:
             return run({name: mx.array(batch[name]) for name in ("inputs", "targets", "mask", "starts")})
 
     return called
-
-
-def _round(model: LanguageModel, dtype: mx.Dtype) -> None:
-    """To the precision that the policy computes in, but for what says of itself that it stays whole."""
-    whole = {
-        f"{path}.{name}" for path, module in model.named_modules() for name in getattr(module, "full_precision", ())
-    }
-
-    def rounded(path: str, weight: array) -> array:
-        return weight.astype(dtype) if mx.issubdtype(weight.dtype, mx.floating) and path not in whole else weight
-
-    model.update(tree_map_with_path(rounded, model.parameters()))
 
 
 def _read(file: Path, tables: Mapping[str, Rows]) -> dict[str, Floats]:

@@ -48,7 +48,7 @@ class PassRate:
 
     Options = PassRateOptions
 
-    def __init__(self, difficulties: Sequence[float], options: PassRateOptions | None = None) -> None:
+    def __init__(self, difficulties: Sequence[int | float], options: PassRateOptions | None = None) -> None:
         self.options = options or PassRateOptions()
         self.difficulties = np.asarray(difficulties, np.float64)
         if not self.difficulties.size or not np.isfinite(self.difficulties).all():

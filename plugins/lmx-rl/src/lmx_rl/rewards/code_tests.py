@@ -1,11 +1,13 @@
 """Code, by what it gives when it is run."""
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import attrs
 
 from lmx_core.config import ComponentSpec, exact_types, optional_slot
+from lmx_core.errors import LmxError
 from lmx_rl.rewards.code_task import CodeTask
 from lmx_rl.sandbox.protocol import Isolation, Outcome, Program, Sandbox
 
@@ -22,7 +24,8 @@ class CodeTestsOptions:
     """Options of `reward="code_tests"`."""
 
     sandbox: ComponentSpec | None = optional_slot("sandbox")
-    """Where programs run; `monty` unless given, if it is installed, else `process`."""
+    """Where programs run. Unless given `monty`, if it is installed, and what does not pass there again in `process`, if
+    that obtains the minimum: Monty has not all of Python. Without Monty in `process` alone."""
     minimum: IsolationName = "system"
     """What the sandbox must obtain on this machine, or nothing runs: a process of its own with limits (`process`), without
     files and network, too (`system`), or an interpreter that has none of these (`interpreter`)."""
@@ -44,14 +47,34 @@ class Judgement:
         return None if self.passed is None else self.passed == self.tests
 
 
-def judgements(sandbox: Sandbox, tasks: Sequence[CodeTask], completions: Sequence[str]) -> list[Judgement]:
-    """Runs what each completion makes of its task, and compares in this process what the calls gave."""
+def open_sandboxes(chosen: ComponentSpec | str | None, minimum: Isolation) -> list[Sandbox]:
+    """Those that `judgements` takes: the one chosen, or else `monty`, where it is installed, and then `process`.
+
+    `ConfigError` where the first obtains less than `minimum` on this machine.
+    """
+    from lmx_rl.sandbox import open_sandbox
+
+    found = [open_sandbox(chosen, minimum)]
+    if chosen is None and found[0].isolation is Isolation.INTERPRETER:
+        with contextlib.suppress(LmxError):  # of what the first lacks, nothing is known then
+            found.append(open_sandbox("process", minimum))
+    return found
+
+
+def judgements(
+    sandbox: Sandbox | Sequence[Sandbox], tasks: Sequence[CodeTask], completions: Sequence[str]
+) -> list[Judgement]:
+    """Runs what each completion makes of its task, and compares in this process what the calls gave.
+
+    Of several sandboxes the second runs what did not pass in the first, and its word counts.
+    """
     programs: list[Program] = [task.program(text) for task, text in zip(tasks, completions, strict=True)]
-    outcomes = sandbox.run(programs)
-    return [
-        Judgement(outcome=outcome, passed=task.passed(outcome), tests=len(task.tests))
-        for task, outcome in zip(tasks, outcomes, strict=True)
-    ]
+    found: dict[int, Judgement] = {}
+    for each in sandbox if isinstance(sandbox, Sequence) else [sandbox]:
+        left = [i for i in range(len(programs)) if i not in found or not found[i].solved]
+        for i, outcome in zip(left, each.run([programs[i] for i in left]), strict=True):
+            found[i] = Judgement(outcome=outcome, passed=tasks[i].passed(outcome), tests=len(tasks[i].tests))
+    return [found[i] for i in range(len(programs))]
 
 
 class CodeTests:
@@ -67,16 +90,13 @@ class CodeTests:
 
     def __init__(self, options: CodeTestsOptions | None = None) -> None:
         self.options = options or CodeTestsOptions()
-        self._sandbox: Sandbox | None = None
+        self._sandboxes: list[Sandbox] = []
 
     @property
-    def sandbox(self) -> Sandbox:
-        """Opened at first use. `ConfigError` where it obtains too little isolation."""
-        if self._sandbox is None:
-            from lmx_rl.sandbox import open_sandbox
-
-            self._sandbox = open_sandbox(self.options.sandbox, isolation(self.options.minimum))
-        return self._sandbox
+    def sandboxes(self) -> list[Sandbox]:
+        """Opened at first use. `ConfigError` where they obtain too little isolation."""
+        self._sandboxes = self._sandboxes or open_sandboxes(self.options.sandbox, isolation(self.options.minimum))
+        return self._sandboxes
 
     def __call__(self, prompt: str, completion: str, answer: Any = None) -> float | None:
         return self.all([prompt], [completion], [answer])[0]
@@ -87,7 +107,8 @@ class CodeTests:
         rewards: list[float | None] = [None] * len(answers)
         if places:
             tasks = [CodeTask.read(answers[i]) for i in places]
-            for i, found in zip(places, judgements(self.sandbox, tasks, [completions[i] for i in places]), strict=True):
+            judged = judgements(self.sandboxes, tasks, [completions[i] for i in places])
+            for i, found in zip(places, judged, strict=True):
                 rewards[i] = self._reward(found)
         return rewards
 
@@ -97,6 +118,6 @@ class CodeTests:
         return found.passed / found.tests
 
     def close(self) -> None:
-        """End the sandbox's workers."""
-        if self._sandbox is not None:
-            self._sandbox.close()
+        """End the workers of the sandboxes."""
+        for each in self._sandboxes:
+            each.close()

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 import attrs
 
 FENCED = re.compile(r"^[ \t]*```[^\n`]*\n(.*?)(?:^[ \t]*```|\Z)", re.DOTALL | re.MULTILINE)
-BODY = re.compile(r"\A(?:[ \t]*\n)*(?:\t| {2,})[ \t]*[^\s`]")
+BODY = re.compile(r"\A(?:[ \t]*\n)*(?:\t|  )[ \t]*[^\s`]")
 """What goes on inside a function begins indented."""
 DEFINITION = re.compile(r"^(?:async[ \t]+def|def|class)[ \t]+(\w+)", re.MULTILINE)
-ASSIGNMENT = re.compile(r"^(\w+)(?:[\[.:][^=\n]*)?[ \t]*(?:[-+*/|&^%@]|//|\*\*|<<|>>)?=(?!=)")
+ASSIGNMENT = re.compile(r"^(\w+)(?:[\[.:][^=\n]*|[ \t]*(?:[-+*/|&^%@]|//|\*\*|<<|>>)?)=(?!=)")
 IMPORT = re.compile(r"^(?:import|from)\b")
 GOES_ON = {"elif", "else", "except", "finally"}
 """What begins no statement at the left margin, but goes on with one."""
@@ -45,8 +45,13 @@ def _code(completion: str, function: str) -> str:
 
 def _definition(code: str, function: str) -> int | None:
     """Where at the left margin the function begins, its decorators included."""
-    begins = re.search(rf"^(?:@.*\n)*(?:async[ \t]+)?def[ \t]+{re.escape(function)}\b", code, re.MULTILINE)
-    return begins and begins.start()
+    begins = re.search(rf"^(?:async[ \t]+)?def[ \t]+{re.escape(function)}\b", code, re.MULTILINE)
+    if begins is None:
+        return None
+    start = begins.start()  # back line by line: a pattern would take the square of their number
+    while start and code[before := code.rfind("\n", 0, start - 1) + 1] == "@":
+        start = before
+    return start
 
 
 @attrs.define
@@ -77,16 +82,24 @@ def _needed(source: str, function: str) -> str:
     if last is None:
         return source
     kept, rest = statements[: last + 1], [each for each in statements[last + 1 :] if not each.is_function(function)]
-    while found := _used(rest, kept):
-        kept += found
+    kept += _used(rest, kept)
     kept.sort(key=lambda each: (not each.text.startswith("from __future__"), each.line))
     return "".join(each.text if each.text.endswith("\n") else f"{each.text}\n" for each in kept)
 
 
 def _used(rest: Sequence[_Statement], kept: Sequence[_Statement]) -> list[_Statement]:
+    """Those of the rest that define what the kept ones use, and what these use in turn."""
+    defined: dict[str, list[_Statement]] = {}
+    for each in rest:
+        for name in each.defines():
+            defined.setdefault(name, []).append(each)
+    found: dict[int, _Statement] = {}
     names = {"*"}.union(*(each.uses for each in kept))
-    already = {each.line for each in kept}
-    return [each for each in rest if each.line not in already and each.defines() & names]
+    while names:
+        new = [each for name in names for each in defined.pop(name, ()) if each.line not in found]
+        found |= {each.line: each for each in new}
+        names = set[str]().union(*(each.uses for each in new))
+    return [*found.values()]
 
 
 def _statements(source: str) -> list[_Statement]:

@@ -96,6 +96,11 @@ def as_formula(text: str) -> str:
 class Worker:
     """A process that judges, and its successors."""
 
+    what = "math-verify"
+
+    def _program(self) -> Path:
+        return PROGRAM
+
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
         self._jobs = 0
@@ -125,13 +130,13 @@ class Worker:
         return self._process
 
     def _started(self) -> "subprocess.Popen[str]":
-        command = [sys.executable, "-P", str(PROGRAM)]
+        command = [sys.executable, "-P", str(self._program())]
         pipe = subprocess.PIPE
         process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True)
         weakref.finalize(self, _end, process)
         if self._heard(process) is not True:
             _end(process)
-            raise LmxError(f"math-verify does not start. Try: {sys.executable} -P {PROGRAM}")
+            raise LmxError(f"{self.what} does not start. Try: {' '.join(command)}")
         return process
 
     def _send(self, process: "subprocess.Popen[str]", job: list[Any]) -> None:

@@ -2,6 +2,8 @@
 
 import builtins
 import contextlib
+import os
+import signal
 import threading
 import weakref
 from collections.abc import Generator, Sequence
@@ -97,6 +99,7 @@ class Monty:
         self.options = options or MontyOptions()
         self._lock = threading.Lock()
         self._tried = False
+        self._busy: set[int] = set()
         self._pool: Any = None
         self._ending: weakref.finalize[..., Any] | None = None
 
@@ -111,14 +114,30 @@ class Monty:
     def run(self, programs: Sequence[Program]) -> list[Outcome]:
         """What becomes of each, in order."""
         pool = self._open()
-        return several(lambda program: self._one(pool, program), programs, self.options.at_once)
+        return several(lambda program: self._one(pool, program), programs, self.options.at_once, self._interrupt)
 
     def close(self) -> None:
         """End the workers, those at work too."""
         with self._lock:
             ending, self._pool, self._ending = self._ending, None, None
         if ending:
+            self._interrupt()
             ending()
+
+    def _interrupt(self) -> None:
+        """Programs that run end as `broken`; the pool, when it is closed, waits for them."""
+        for pid in [*self._busy]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    @contextlib.contextmanager
+    def _at_work(self, pid: int | None) -> Generator[None]:
+        pids = {pid} if pid else set[int]()
+        self._busy.update(pids)
+        try:
+            yield
+        finally:
+            self._busy.difference_update(pids)
 
     def _open(self) -> Any:
         with self._lock:
@@ -178,6 +197,7 @@ class Monty:
                 assert_message_annotations=False,
             ) as session,
             clock.running(session.worker_pid),
+            self._at_work(session.worker_pid),
         ):
             session.feed_run(HARNESS)
             if hasattr(builtins, name):  # which it is to define itself

@@ -41,6 +41,7 @@ class Process:
         self._idle: queue.LifoQueue[Worker | None] = queue.LifoQueue()
         for _ in range(self.options.at_once):
             self._idle.put(None)
+        self._busy: set[Worker] = set()
         self._isolation: Isolation | None = None
         self._lock = threading.Lock()
 
@@ -54,7 +55,7 @@ class Process:
 
     def run(self, programs: Sequence[Program]) -> list[Outcome]:
         """What becomes of each, in order."""
-        return several(self._one, programs, self.options.at_once)
+        return several(self._one, programs, self.options.at_once, self._interrupt)
 
     def close(self) -> None:
         """End the workers that are not at work."""
@@ -67,16 +68,23 @@ class Process:
                 worker.close()
             self._idle.put(None)
 
+    def _interrupt(self) -> None:
+        for worker in [*self._busy]:
+            worker.interrupt()
+
     def _one(self, program: Program) -> Outcome:
         worker, fit = self._idle.get(), False
         try:
             worker = worker or Worker(self.options, confined=self.confined)
+            self._busy.add(worker)
             outcome = worker.run(program)
             fit = worker.runs < self.options.recycle
             return outcome
         except WorkerError as error:
             return Outcome(status="broken", detail=f"{error}")
         finally:
+            if worker:
+                self._busy.discard(worker)
             if worker and not fit:
                 worker.close()
             self._idle.put(worker if fit else None)

@@ -1,5 +1,6 @@
 """Programs on their way in."""
 
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -9,15 +10,21 @@ from lmx_rl.sandbox.child import values
 from lmx_rl.sandbox.protocol import Outcome, Program
 
 
-def several(run: Callable[[Program], Outcome], programs: Sequence[Program], workers: int) -> list[Outcome]:
-    """What becomes of each, in order, so many at once."""
+def several(
+    run: Callable[[Program], Outcome], programs: Sequence[Program], workers: int, stop: Callable[[], None]
+) -> list[Outcome]:
+    """What becomes of each, in order, so many at once. When this is interrupted, `stop` is to end those that run."""
     if len(programs) < 2:
         return [run(program) for program in programs]
     with ThreadPoolExecutor(min(workers, len(programs))) as threads:
+        futures = [threads.submit(run, program) for program in programs]
         try:
-            return list(threads.map(run, programs))
+            return [future.result() for future in futures]
         except BaseException:
             threads.shutdown(wait=False, cancel_futures=True)
+            while not all(future.done() for future in futures):  # some may only be about to run
+                stop()
+                time.sleep(0.05)
             raise
 
 

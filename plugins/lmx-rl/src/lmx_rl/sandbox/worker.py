@@ -75,7 +75,7 @@ class Worker:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             cwd=self._directory or "/",
-            env={"PYTHONHASHSEED": "0"} if self._confined else None,
+            env={"PYTHONHASHSEED": "0", "MALLOC_ARENA_MAX": "1"} if self._confined else None,  # one, or threads take all
             start_new_session=True,
         )
 
@@ -107,6 +107,11 @@ class Worker:
                 status = self._stop()
                 _empty(self._directory)
         return transcript.outcome or _left(transcript, status)
+
+    def interrupt(self) -> None:
+        """From another thread: `run` ends with a `WorkerError`, and what it runs with it."""
+        with contextlib.suppress(OSError):  # it is closed already
+            self._control.shutdown(socket.SHUT_RDWR)
 
     def _tell(self, word: bytes, *files: int) -> None:
         try:
