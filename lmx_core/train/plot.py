@@ -25,6 +25,8 @@ LABELS = {
     "tokens_per_second": "tokens/s",
 }
 OVER = {"step": "step", "seconds": "seconds", "tokens": "tokens"}
+REWARDS = ("reward", "val_reward", "kl", "completion_tokens")
+"""What comes first of a run that learns from rewards: its loss is a surrogate, near 0 whatever is learned."""
 SMOOTHED = frozenset({"loss", "grad_norm", "reward", "accuracy"})
 """What is noisy from step to step: drawn faintly, with a moving average over it."""
 PICTURE = ("loss", "val_bpb", "val_loss", "reward", "val_reward", "val_accuracy")
@@ -51,7 +53,7 @@ def plot_runs(runs: Sequence[History], picture: Path, over: str = "step") -> Non
     chosen = [name for name in PICTURE if name in measured]
     if "val_bpb" in chosen:
         chosen.remove("val_loss")
-    if "reward" in chosen:  # its loss is a surrogate: near 0 whatever is learned
+    if "reward" in chosen:
         chosen.remove("loss")
     figure = _figure(runs, chosen or measured[:1], over)
     with atomically(picture) as temporary:
@@ -116,7 +118,8 @@ def _number(value: float | None) -> str:
 def _measured(runs: Sequence[History]) -> list[str]:
     """The metrics that some run has, the usual ones first."""
     found = dict.fromkeys(name for run in runs for name in run.names() if name not in RESERVED)
-    return [name for name in LABELS if name in found] + [name for name in found if name not in LABELS]
+    usual = [*(REWARDS if "reward" in found else ()), *LABELS]
+    return [name for name in dict.fromkeys(usual) if name in found] + [name for name in found if name not in LABELS]
 
 
 def _figure(runs: Sequence[History], names: Sequence[str], over: str) -> Any:

@@ -474,3 +474,15 @@ def test_whether_steps_are_compiled_is_ones_choice(train, folder):
             train("train.compile=true")
     finally:
         ffn_registry.unregister("looking")
+
+
+def test_what_is_no_number_in_json_is_null(train):
+    """In the summary as in the metrics: NaN is no JSON."""
+    job, _ = train("train.max_steps=2", watchers=[Unmeasured()])
+    text = (job.path / "summary.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail)["odd"] is None
+
+
+class Unmeasured(Callback):
+    def on_train_end(self, trainer, summary):
+        summary["odd"] = float("nan")

@@ -337,6 +337,14 @@ def test_preferences_become_pairs(tmp_path, tokenizer, row, expected):
     assert [decode(tokenizer, each.tolist()) for each in (pair.prompt, pair.chosen, pair.rejected)] == expected
 
 
+def test_preferences_are_judged_answers(tmp_path, tokenizer):
+    """The better one is good, the other is not."""
+    rows = [{"prompt": "to be", "chosen": " or", "rejected": " nor"}]
+    made = dataset(path="json", data_files=jsonl(tmp_path / "a.jsonl", rows), validation_fraction=0)
+    found = [(decode(tokenizer, each.completion.tolist()), each.good) for each in made.judged(tokenizer)]
+    assert found == [(" or<|end|>", True), (" nor<|end|>", False)]
+
+
 def test_judged_answers(tmp_path, tokenizer):
     """With what they were found to be; as texts and messages, and in the order of the rows."""
     lines = [

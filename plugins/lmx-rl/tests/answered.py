@@ -101,7 +101,30 @@ class Once:
         return float(len(completion)) if prompt == self.prompt else 1.0
 
 
-REWARDS = {"even": Even, "known": Known, "level": Level, "silent": Silent, "fails": Fails, "once": Once}
+class Vast:
+    """A float of Python's, and none of the backend's."""
+
+    def __call__(self, prompt, completion, answer=None):
+        return 1e300
+
+
+class Leaving:
+    """Ends whatever calls it."""
+
+    def __call__(self, prompt, completion, answer=None):
+        raise SystemExit(3)
+
+
+REWARDS = {
+    "even": Even,
+    "known": Known,
+    "level": Level,
+    "silent": Silent,
+    "fails": Fails,
+    "once": Once,
+    "vast": Vast,
+    "leaving": Leaving,
+}
 
 
 @contextmanager

@@ -61,9 +61,9 @@ def material_of(pairs=300, held_out=100, longest=16, judged=False):
     return Comparisons(tokenizer=ByteTokenizer(), train=train, validation=validation, what="pairs")
 
 
-def model_of(seed=0, vocabulary=VOCABULARY):
+def model_of(seed=0, vocabulary=VOCABULARY, dropout=0.0):
     mx.random.seed(seed)
-    return LanguageModel(make_config("llama", "tiny", vocab_size=vocabulary, d_model=32))
+    return LanguageModel(make_config("llama", "tiny", vocab_size=vocabulary, d_model=32, dropout=dropout))
 
 
 def config_of(**train):

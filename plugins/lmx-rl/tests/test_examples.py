@@ -1,34 +1,18 @@
 """The configs beside this package do what they say."""
 
 import json
+import math
 from pathlib import Path
 
-import mlx.core as mx
-import numpy as np
 import pytest
 
-from lmx_core import load_model
-from lmx_core.checkpoint import TOKENIZER, model_directory
-from lmx_core.data.tokenizers import load_tokenizer
 from lmx_core.serialize import read_file
 from lmx_core.train.history import METRICS
 from lmx_core.train.main import started
-from lmx_rl.data import Addition
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 pytestmark = pytest.mark.once
-
-
-def greedy_accuracy(run):
-    """The share of the held-out sums to which the likeliest digits are the right ones."""
-    model, tokenizer = load_model(run), load_tokenizer(model_directory(run) / TOKENIZER)
-    sums = [*Addition().sums("validation")]
-    tokens = mx.array([tokenizer.encode(each.prompt) for each in sums])
-    for _ in range(3):
-        tokens = mx.concatenate([tokens, model(tokens)[0][:, -1:].argmax(-1).astype(tokens.dtype)], axis=1)
-    right = np.array([tokenizer.encode(each.right) for each in sums])
-    return float((np.array(tokens[:, -3:]) == right).all(axis=1).mean())
 
 
 def trained(name, run, *assignments):
@@ -44,21 +28,21 @@ def test_the_model_is_that_of_the_reference(tmp_path):
 
 
 def test_comparisons_follow_answers(tmp_path):
-    """A model that adds badly tells right from wrong in 95 % of the held-out pairs, and adds better: after half as many steps
-    as the file has.
+    """In fewer and larger steps than the files have, which `benchmarks/bench_addition.py` takes: digits are likely where
+    digits come, and what was right or wrong is told apart among sums that are held out, which begins with what was saved.
     """
-    trained("addition-sft", tmp_path / "sft", "train.eval_interval=1000")
-    before = greedy_accuracy(tmp_path / "sft")
-    assert 0.05 < before < 0.9
+    several = ["train.batch_size=32", "train.eval_interval=1000"]
+    answers = trained("addition-sft", tmp_path / "sft", *several, "train.max_steps=120", "train.learning_rate=2e-3")
+    assert answers["val_loss"] < 1.75 < math.log(10)
     start = f"start={json.dumps(str(tmp_path / 'sft'))}"
-    found = trained("addition-dpo", tmp_path / "dpo", start, "train.max_steps=50")
+    found = trained("addition-dpo", tmp_path / "dpo", start, *several, "train.max_steps=30", "train.learning_rate=1e-3")
     first, *_, last = [
         json.loads(line) for line in (tmp_path / "dpo" / METRICS).read_text().splitlines() if "val_loss" in line
     ]
     assert first["val_margin"] == 0
-    assert last["val_accuracy"] == found["val_accuracy"] >= 0.95
-    assert found["val_margin"] > 0.3
-    assert greedy_accuracy(tmp_path / "dpo") >= before
+    assert first["val_logp_chosen"] == pytest.approx(-3 * answers["val_loss"], rel=0.05)
+    assert last["val_accuracy"] == found["val_accuracy"] >= 0.85
+    assert found["val_margin"] > 0.15
 
 
 def test_runs_that_go_on_name_the_first():

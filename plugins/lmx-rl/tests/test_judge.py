@@ -442,6 +442,10 @@ def test_two_of_one_name_are_told_apart():
         (lambda: Judge([RewardSpec(reward=spec("numeric", tolerance=-1))]), "tolerance: must be >= 0"),
         (lambda: Judge([RewardSpec(reward="numeric")], concurrency=0), "concurrency=0: at least one call"),
         (lambda: Judge([RewardSpec(reward="numeric")], time_limit=0.0), "time_limit=0.0: a call takes some seconds"),
+        (
+            lambda: Judge([RewardSpec(reward="numeric")], time_limit=2.0),
+            "a time limit of 2 s is for rewards with an async",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_at_once(make, message):

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from lmx_core import spec
-from lmx_core.errors import DataError, LmxWarning
+from lmx_core.errors import DataError, LmxError, LmxWarning
 from lmx_rl.policy.advantages import advantages
-from lmx_rl.policy.groups import Asking, Drawing, seeds_of
+from lmx_rl.policy.groups import Asking, Drawing, Groups, seeds_of
 from lmx_rl.policy.prompts import Epochs, order_of
 from lmx_rl.policy.source import overlong
 from lmx_rl.problems.curriculum import PassRateOptions
@@ -43,6 +43,29 @@ def test_a_completion_ends_with_its_stop_token():
         ]
         assert not batch["inputs"][row, start + length :].any()
     assert batch["inputs"].shape[1] == max(len(each.tokens) for each in trainer.source.prompts) + 6 - 1
+
+
+def test_figures_of_a_rollout_by_hand():
+    """Means over what is known; the spread, with n - 1, is the mean of the groups' own."""
+    rewards = np.array([[1, 2, np.nan], [4, np.nan, 4]], np.float32)
+    groups = Groups(
+        prompts=np.arange(2, dtype=np.int32),
+        tokens=np.zeros((2, 3, 6), np.int32),
+        lengths=np.array([[1, 2, 3], [6, 6, 6]], np.int32),
+        ended=np.array([[1, 1, 1], [0, 0, 1]], np.int32),
+        failed=np.array([[0, 0, 0], [0, 1, 0]], np.int32),
+        rewards=rewards,
+        each=2 * rewards[..., None],
+    )
+    assert trainer_of().source._figures(groups) == {
+        "reward": 2.75,
+        "reward/even": 5.5,
+        "completion_tokens": 4,
+        "truncated": pytest.approx(1 / 3),
+        "reward_std": pytest.approx(np.sqrt(0.5) / 2),
+        "groups_without_signal": 0.5,
+        "dropped_groups": 1,
+    }
 
 
 def test_what_was_cut_off_may_be_masked():
@@ -112,6 +135,27 @@ def test_a_rollout_that_no_reward_could_judge_is_told_once():
     trainer.source.rollout = None
     rollout = rollout_of(trainer)
     assert not rollout.advantages.any()
+    for _ in range(trainer.config.max_bad_steps - 2):
+        trainer.source.rollout = None
+        rollout_of(trainer)
+    trainer.source.rollout = None
+    with pytest.raises(LmxError, match=f"It was so {trainer.config.max_bad_steps + 1} times in a row"):
+        rollout_of(trainer)
+
+
+def test_a_reward_that_ends_the_program_is_an_error():
+    with pytest.raises(LmxError, match="a reward ended the program, with code 3: one that cannot judge returns None"):
+        rollout_of(trainer_of(options_of("leaving"), batch_size=16))
+
+
+def test_a_reward_beyond_float32_is_a_failure():
+    """Ranks share rewards as float32: it is named, and its group left out, without a word of NumPy's."""
+    trainer = trainer_of(options_of("vast"), batch_size=16)
+    with pytest.warns(LmxWarning) as told:
+        rollout = rollout_of(trainer)
+    assert {each.category for each in told} == {LmxWarning}
+    assert "'vast' and what is added to it are 1e+300, no float32" in str(told[0].message)
+    assert not rollout.counts.any()
 
 
 def _rows(rollout, rows):
@@ -175,6 +219,14 @@ def test_a_curriculum_chooses_prompts():
     plain = [attrs.evolve(each, about={}) for each in some_prompts()]
     with pytest.raises(DataError, match="prompt 1 of the training data has no `difficulty`"):
         order_of(plain, PassRateOptions(), 0)
+
+
+def test_a_curriculum_draws_by_the_seed_and_the_rollout():
+    options, found = options_of(curriculum=PassRateOptions(window=10_000)), []
+    for seed in (0, 1):
+        trainer = trainer_of(options, batch_size=16, seed=seed)
+        found += [tuple(each.prompts.tolist()) for each in (rollout_of(trainer), trainer.source._rolled(1))]
+    assert len({*found}) == 4
 
 
 def test_each_completion_has_a_seed_of_its_own():

@@ -14,6 +14,7 @@ import pytest
 from lmx_core import spec
 from lmx_core.checkpoint import save_model
 from lmx_core.errors import CheckpointError, ConfigError
+from lmx_core.train import main
 from lmx_core.train.callback import COMPLETIONS, REFERENCE, Callback
 from lmx_core.train.parallel import hosts
 from lmx_core.train.run import RunDirectory, restore
@@ -123,6 +124,36 @@ def test_what_rewards_have_started_ends_with_the_run(broken):
     with pytest.raises(RuntimeError, match="broken") if broken else nullcontext():
         trainer.run()
     assert closed == [1]
+
+
+RUN = """
+[model]
+factory = "llama"
+size = "tiny"
+d_model = 32
+
+[data]
+dataset = { name = "addition", digits = 1, held_out = 20 }
+tokenizer = "chars"
+
+[train]
+max_steps = 1
+batch_size = 8
+sample_tokens = 2
+trainer = { name = "grpo", rewards = [{ reward = "exact_match" }], group_size = 4, max_new_tokens = 2 }
+"""
+
+
+def test_what_a_resumed_run_keeps(tmp_path):
+    """What samples and completions depend on; how they are learned from may change."""
+    file = tmp_path / "run.toml"
+    file.write_text(RUN)
+    job = main.started(file, (), tmp_path / "run", False)
+    assert job.run()["val_truncated"] <= 1
+    for kept in ("group_size=2", "max_new_tokens=3", "temperature=0.5", "inner_epochs=2", "rollout_size=16"):
+        with pytest.raises(ConfigError, match=f"train.trainer.{kept.partition('=')[0]} cannot change"):
+            main.resumed(job.path, [f"train.trainer.{kept}", "train.max_steps=2"])
+    assert main.resumed(job.path, ["train.trainer.epsilon=0.1", "train.max_steps=2"]).run()["step"] == 2
 
 
 def test_another_model_may_be_the_reference(tmp_path):

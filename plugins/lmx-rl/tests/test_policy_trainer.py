@@ -12,7 +12,19 @@ from lmx_core.testing import conformance
 from lmx_core.train.callback import Callback
 from lmx_rl.policy import PolicyGradient
 
-from .answered import Stop, material_of, model_of, options_of, rollout_of, same, trainer_of, weights_of
+from .answered import (
+    BLOCK,
+    MODEL,
+    Stop,
+    material_of,
+    model_of,
+    options_of,
+    rollout_of,
+    same,
+    some_prompts,
+    trainer_of,
+    weights_of,
+)
 
 pytestmark = [pytest.mark.once, pytest.mark.usefixtures("rewards")]
 
@@ -146,6 +158,20 @@ def test_the_policy_that_draws_is_the_old_one():
     assert trainer.metrics.steps[0]["kl"] == pytest.approx(0, abs=1e-6)
     assert trainer.metrics.steps[-1]["kl"] > 0
     assert set(drawn) == {0, 1}
+
+
+def test_a_rollout_of_several_updates_knows_the_policy_that_drew_it():
+    """Also where each completion is learned from once; its probabilities are without dropout. Of one update they are not
+    needed.
+    """
+    model = model_of(config=attrs.evolve(MODEL, block=attrs.evolve(BLOCK, dropout=0.5)))
+    policy = copy_of(model)
+    rollout = rollout_of(trainer_of(options_of(rollout_size=32), model))
+    for row, prompt in enumerate(rollout.prompts.tolist()):
+        completion = rollout.tokens[row, : rollout.lengths[row]].tolist()
+        expected = slow_logps(policy, [*some_prompts()][prompt].tokens.tolist(), completion, 1.0)
+        np.testing.assert_allclose(rollout.logps["old_logps"][row, : len(completion)], expected, rtol=1e-4, atol=1e-5)
+    assert not rollout_of(trainer_of(options_of())).logps
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])

@@ -219,7 +219,8 @@ def test_two_ranks_are_one_with_the_double_batch(tmp_path):
 
 
 def test_evaluations_read_the_first_and_the_last_reads_all():
-    trainer = trainer_of(ORPO, ORPOOptions(eval_pairs=10))
+    """Without dropout."""
+    trainer = trainer_of(ORPO, ORPOOptions(eval_pairs=10), model_of(dropout=0.5))
     first, whole = (trainer.evaluator(trainer.model, final)["val_logp_chosen"] for final in (False, True))
     logps = expected(trainer.model, material_of().validation.rows)[::2]
     assert first == pytest.approx(np.mean([each.sum() for each in logps[:10]]), rel=1e-4)

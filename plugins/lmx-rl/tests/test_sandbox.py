@@ -157,6 +157,13 @@ def test_arguments_are_plain(sandbox):
         "def f():\n    return vars()",
         "def f():\n    return (1.5).hex()",
         "import os\ndef f():\n    return os.getpid()",
+        "def f():\n    return next((x for x in [1]), None)",
+        "def f():\n    return pow(3, -1, 7)",
+        "def f():\n    return {1}.union([2], [3])",
+        "import re\ndef f():\n    return re.sub('a', lambda m: 'b', 'a')",
+        "from dataclasses import dataclass\n@dataclass(order=True)\nclass A:\n    x: int\ndef f():\n    return A(1) < A(2)",
+        "class A:\n    def __len__(self):\n        return 1\ndef f():\n    return len(A())",
+        "class A:\n    def __lt__(self, other):\n        return True\ndef f():\n    return A() < A()",
     ],
 )
 def test_what_monty_lacks_is_no_fault(source):
@@ -171,6 +178,11 @@ def test_faults_of_its_own_are_known(sandbox):
     """Names and modules that no Python has, and errors like those of a sandbox that it raises itself."""
     for source in ("import no_such_module\ndef f():\n    return 1", "def g():\n    return 1", "f = no_such_name"):
         assert one(sandbox, source).status == "failed"
+    assert (
+        one(sandbox, "def f():\n    return 1 < 'a'").status
+        == one(sandbox, "def f():\n    return len(None)").status
+        == "done"
+    )
     for error in ("NotImplementedError", "TimeoutError('limit')", "AttributeError('x')", "NameError"):
         outcome = one(sandbox, f"def f():\n    raise {error}")
         assert outcome.status == "done"

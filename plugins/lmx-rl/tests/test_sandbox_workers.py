@@ -276,3 +276,14 @@ def test_an_interrupt_ends_what_runs(name):
 
 
 LOOP_AND_GOOD = ("while True: pass", "return 1")
+
+
+@LINUX
+def test_a_program_may_have_some_threads():
+    """Within the memory that it has by default."""
+    sandbox = build("sandbox", spec("process", workers=1))
+    source = "def f():\n    with ThreadPoolExecutor(16) as pool:\n"
+    source = "from concurrent.futures import ThreadPoolExecutor\nfrom threading import Barrier\n" + source
+    source += "        return list(pool.map(lambda i, b=Barrier(16): bool(b.wait(2) + 1), range(16)))"
+    assert one(sandbox, source).returned[0].value == [True] * 16
+    sandbox.close()

@@ -164,8 +164,12 @@ class HFDataset:
         epochs: int | None = 1,
         begin: Sequence[int] | None = None,
         end: Sequence[int] | None = None,
-    ) -> Stream[Judged]:
-        """The tokens of rows that have a `prompt`, a `completion` and a `label`, true or false; otherwise as `packed`."""
+    ) -> Iterable[Judged]:
+        """The tokens of rows that have a `prompt`, a `completion` and a `label`, true or false, otherwise as `packed`; of
+        preference rows the better answer as a good one, and the other.
+        """
+        if self._format == "preference":
+            return _taken_apart(self.pairs(tokenizer, split, epochs=epochs, begin=begin, end=end))
         return Stream[Judged](self._source(tokenizer, split, ("judged",), epochs, begin, end))
 
     def prompts(
@@ -235,3 +239,9 @@ class HFDataset:
         elif not found:
             yield prompt
         yield from (prompt + each for each in found)
+
+
+def _taken_apart(pairs: Iterable[Pair]) -> Iterator[Judged]:
+    for pair in pairs:
+        yield Judged(pair.prompt, pair.chosen, good=True)
+        yield Judged(pair.prompt, pair.rejected, good=False)

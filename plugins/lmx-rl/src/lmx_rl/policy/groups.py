@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from lmx_core.continuations import Continuation, continuations
 from lmx_core.data.prompts import Prompt
 from lmx_core.data.tokenizers import decode
-from lmx_core.errors import LmxWarning
+from lmx_core.errors import LmxError, LmxWarning
 from lmx_core.train.parallel.ranks import Ranks, alone
 from lmx_rl.policy.advantages import has_signal
-from lmx_rl.rewards.judge import Completion, Judge
+from lmx_rl.rewards.judge import Completion, Judge, Verdicts
 
 Floats = NDArray[np.float32]
+LARGEST = float(np.finfo(np.float32).max)
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -143,21 +144,34 @@ class Asking:
             for each in several
         ]
         with self._timed("judging_seconds"):
-            verdicts = self.judge.judge(completions)
+            verdicts = self._verdicts(completions)
         self._warn(verdicts.failed)
         for row, each in enumerate(drawn):
             group, member = part[row // repeats], row % repeats
             found.tokens[group, member, : len(each.tokens)] = each.tokens
             found.lengths[group, member], found.ended[group, member] = len(each.tokens), each.ended
             found.failed[group, member] = row in verdicts.failed
-            found.rewards[group, member] = verdicts.total[row]
-            found.each[group, member] = [verdicts.each[name][row] for name in self.names]
+            found.rewards[group, member] = np.nan if row in verdicts.failed else verdicts.total[row]
+            each = [verdicts.each[name][row] for name in self.names]
+            found.each[group, member] = np.clip(each, -LARGEST, LARGEST)
 
     @contextmanager
     def _timed(self, name: str) -> Generator[None, None, None]:
         began = time.monotonic()
         yield
         self.seconds[name] += time.monotonic() - began
+
+    def _verdicts(self, completions: Sequence[Completion]) -> Verdicts:
+        """With what is beyond float32, in which ranks share it, among the failures."""
+        try:
+            found = self.judge.judge(completions)
+        except SystemExit as error:
+            raise LmxError(
+                f"a reward ended the program, with code {error.code}: one that cannot judge returns None"
+            ) from None
+        for row in np.flatnonzero(np.abs(found.total) > LARGEST).tolist():
+            found.failed[row] = f"reward {self.names[0]!r} and what is added to it are {found.total[row]:g}, no float32"
+        return found
 
     def _empty(self, places: Sequence[int]) -> Groups:
         shape = (len(places), self.drawing.repeats)

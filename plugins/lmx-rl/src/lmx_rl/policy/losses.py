@@ -27,9 +27,10 @@ class PolicyLossOptions:
     with the weight `min(ratio, delta)`, without a gradient of its own (arXiv:2506.13585); `sapo` lets the gradient fade,
     `4 / t * sigmoid(t * (ratio - 1))` with t = 1, and 1.05 below an advantage of 0 (arXiv:2511.20347)."""
     epsilon: float = attrs.field(default=0.2, validator=[positive, validators.lt(1)])
-    """With `clip`: a ratio below 1 - epsilon has no gradient where the advantage is negative,"""
+    """With `clip`: a ratio below 1 - epsilon has no gradient where the advantage is negative."""
     epsilon_high: float | None = attrs.field(default=None, validator=validators.optional(positive))
-    """and one above 1 + epsilon_high has none where it is positive; epsilon unless given, 0.28 in DAPO (arXiv:2503.14476)."""
+    """With `clip`: a ratio above 1 + epsilon_high has none where the advantage is positive; epsilon unless given, 0.28 in
+    DAPO (arXiv:2503.14476)."""
     delta: float | None = attrs.field(default=None, validator=validators.optional(positive))
     """The largest ratio that counts also where the advantage is negative (arXiv:2505.07291)."""
     beta: float = attrs.field(default=0.0, validator=not_negative)

@@ -61,7 +61,8 @@ class Rollouts:
         self._reference: Any = None
         self._forwards: dict[str, Forward] = {}
         self._measured: dict[str, float] = {}
-        self._noticed = False
+        self._unjudged = 0
+        """Rollouts in a row of which no reward could judge anything."""
 
     def __len__(self) -> int:
         return len(self.prompts) * self.options.group_size * self.options.inner_epochs
@@ -151,16 +152,17 @@ class Rollouts:
         return rollout
 
     def _notice(self, drawn: Groups) -> None:
-        """Say once that rewards judge nothing."""
-        if self.ranks.first and not self._noticed and np.isnan(drawn.rewards).all():
-            self._noticed = True
-            warnings.warn(
-                f"no reward could judge any of the {drawn.rewards.size} completions of step {self.trainer.step + 1} "
-                f"({', '.join(self.asking.names)}), so that nothing is learned from them. Look at {COMPLETIONS} in the run, "
-                "and whether the rows of the dataset have the answer that rewards need.",
-                LmxWarning,
-                stacklevel=2,
-            )
+        """Say that rewards judge nothing; `LmxError` after more than `train.max_bad_steps` such rollouts in a row."""
+        self._unjudged = self._unjudged + 1 if np.isnan(drawn.rewards).all() else 0
+        problem = (
+            f"no reward could judge any of the {drawn.rewards.size} completions of step {self.trainer.step + 1} "
+            f"({', '.join(self.asking.names)}), so that nothing is learned from them. Look at {COMPLETIONS} in the run, and "
+            "whether the rows of the dataset have the answer that rewards need."
+        )
+        if self._unjudged > self.trainer.config.max_bad_steps:
+            raise LmxError(f"{problem} It was so {self._unjudged} times in a row.")
+        if self._unjudged == 1 and self.ranks.first:
+            warnings.warn(problem, LmxWarning, stacklevel=2)
 
     def _groups(self, model: Any, number: int) -> Groups:
         """Those that are learned from, and others that were drawn because they tell nothing."""

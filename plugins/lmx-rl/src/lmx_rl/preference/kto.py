@@ -24,9 +24,9 @@ class KTOOptions(ReferenceOptions, ComparisonOptions):
     beta: float = attrs.field(default=0.1, validator=validators.gt(0))
     """How closely the policy is held to the reference: the higher, the closer."""
     desirable_weight: float = attrs.field(default=1.0, validator=validators.gt(0))
-    """Of good completions,"""
+    """Of good completions; the paper advises weights that make up for how many there are of each, within 1 to 4/3."""
     undesirable_weight: float = attrs.field(default=1.0, validator=validators.gt(0))
-    """and of the others: the paper advises weights that make up for how many there are of each, within 1 to 4/3."""
+    """Of the others."""
 
 
 class KTO(Comparing):

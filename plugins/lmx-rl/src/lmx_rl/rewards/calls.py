@@ -26,6 +26,14 @@ class Calls:
     time_limit: float | None
     """Seconds that a call may take that is awaited."""
 
+    def check(self, rewards: Sequence[Any]) -> None:
+        """`ConfigError` where a time limit is given that no call has."""
+        if self.time_limit is not None and not any(_is_awaited(each) for each in rewards):
+            raise ConfigError(
+                f"a time limit of {self.time_limit:g} s is for rewards with an async __call__, which can be left; none of "
+                "these is. Leave it out, or have a reward of your own await what may hang."
+            )
+
     def __attrs_post_init__(self) -> None:
         if self.concurrency < 1:
             raise ConfigError(f"concurrency={self.concurrency}: at least one call is under way")
@@ -55,11 +63,11 @@ class Calls:
     def _begun(self, reward: Any, calls: Sequence[Call], futures: list[Future[Any]]) -> Waiting | None:
         """What waits for a reward's calls; None where they are made in turn."""
         if hasattr(reward, "all"):
-            if not inspect.iscoroutinefunction(reward.all):
+            if not _is_awaited(reward):
                 return None
             futures.append(self.loop.begin(awaited_together(reward, calls, self.time_limit)))
             return futures[-1].result
-        if inspect.iscoroutinefunction(reward.__call__):
+        if _is_awaited(reward):
             room = asyncio.Semaphore(self.concurrency)
             own = [self.loop.begin(awaited(reward, call, room, self.time_limit)) for call in calls]
         elif getattr(reward, "concurrent", False):
@@ -113,3 +121,7 @@ async def _held(begun: "Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]]"
     stop = asyncio.Event()
     begun.set_result((asyncio.get_running_loop(), stop))
     await stop.wait()
+
+
+def _is_awaited(reward: Any) -> bool:
+    return inspect.iscoroutinefunction(reward.all if hasattr(reward, "all") else reward.__call__)

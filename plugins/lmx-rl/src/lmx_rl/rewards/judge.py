@@ -65,7 +65,8 @@ class Judge:
 
     Those that are `async` run in one event loop, up to `concurrency` calls of each at once, each for at most `time_limit`
     seconds; those that say `concurrent = True` in as many threads; all others one call after the other. What is found does
-    not depend on which call is done first. `ConfigError` where two rewards have one name, or none has a weight.
+    not depend on which call is done first. `ConfigError` where two rewards have one name, none has a weight, or none a use
+    for the time limit.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Judge:
         self.specs = _distinct(rewards)
         self._rewards = [build("reward", each.reward) for each in self.specs]
         self._calls = Calls(concurrency, time_limit)
+        self._calls.check(self._rewards)
 
     def judge(self, completions: Sequence[Completion]) -> Verdicts:
         """KeyboardInterrupt and SystemExit, also those that a reward raises, go through; all other errors are verdicts."""

@@ -15,6 +15,10 @@ def _of_type(name: str, attribute: str) -> bool:
     return isinstance(kind, type) and hasattr(kind, attribute)
 
 
+def _of_program(name: str) -> bool:
+    return not hasattr(builtins, name) and name != "NoneType"
+
+
 def _always(*_: str) -> bool:
     return True
 
@@ -30,6 +34,12 @@ SAYS: list[tuple[str, Callable[..., bool]]] = [
     (r"AttributeError: '(\w+)' object has no attribute '(\w+)'", _of_type),
     (r"AttributeError: type object '(\w+)' has no attribute '(\w+)'", _of_type),
     (r"NameError: name '(\w+)' is not defined", lambda name: hasattr(builtins, name)),
+    (r"\w+: .*\b(?:is not yet supported|does not yet support)\b", _always),
+    (r"TypeError: 'list' object is not an iterator", _always),  # what `map`, `zip` and generator expressions give there
+    (r"TypeError: '[<>]=?' not supported between instances of '(\w+)'", _of_program),  # methods that it does not call
+    (r"TypeError: object of type '(\w+)' has no len", _of_program),
+    (r"TypeError: set\.\w+\(\) takes exactly one argument", _always),
+    (r"ValueError: pow\(\) 2nd argument cannot be negative", _always),
 ]
 
 

@@ -26,6 +26,9 @@ from lmx_rl.sandbox.watch import START, Watch
 HERE = str(Path(__file__).parent)
 BOOT = f"import sys; sys.path.insert(0, {HERE!r}); from child import template; del sys.path[0]; template.main()"
 
+ENVIRONMENT = {"PYTHONHASHSEED": "0", "MALLOC_ARENA_MAX": "1"}
+"""One arena: with one each a few threads have all the memory that there may be."""
+
 
 class WorkerError(Exception):
     """The worker is of no more use; the program may be as good as any."""
@@ -75,7 +78,7 @@ class Worker:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             cwd=self._directory or "/",
-            env={"PYTHONHASHSEED": "0", "MALLOC_ARENA_MAX": "1"} if self._confined else None,  # one, or threads take all
+            env=ENVIRONMENT if self._confined else None,
             start_new_session=True,
         )
 
