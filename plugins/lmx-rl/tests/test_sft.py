@@ -95,14 +95,16 @@ def test_conversations_are_learned_where_the_assistant_speaks(tmp_path):
     (tmp_path / "a.jsonl").write_text("".join(json.dumps({"messages": [user, answer] * n}) + "\n" for n in (1, 2, 3)))
     file = str(tmp_path / "a.jsonl")
     data = DataConfig(dataset=spec("jsonl", paths=file, validation_fraction=0.5))
-    learned = {True: b"or not>", False: b"<user:to be?><assistant:or not>"}
+    learned, known = {True: b"or not>", False: b"<user:to be?><assistant:or not>"}, set()
     for completion_only, expected in learned.items():
         config = RunConfig(model=MODEL, data=data, train=TrainConfig(seq_len=64))
         corpus = SFT(config, SFTOptions(completion_only=completion_only)).read(Chatting())
-        for documents in (corpus.train, corpus.validation):
+        known |= {corpus.identity, corpus.validation.sha256}
+        for documents in (corpus.train, corpus.validation, corpus.glimpse):
             for each in documents:
                 turns = bytes(each.tokens.tolist()).count(b"user")
                 assert bytes(each.tokens[each.learn].tolist()) == expected * turns
+    assert len(known) == 4
 
 
 def test_what_is_labelled_as_bad_is_never_learned(config, tmp_path):
