@@ -64,9 +64,11 @@ def test_any_kind_of_cache(cache):
     ids=str,
 )
 def test_sampling_is_as_alone(settings):
-    net, seeds = model(), [4, 4, 9, 1, 2, 3]
-    found = continuations(net, PROMPTS, repeats=2, max_tokens=12, seeds=seeds, **settings)
-    assert found == alone(net, PROMPTS, 2, seeds, max_tokens=12, **settings)
+    """Also of rows that go on when others have left."""
+    net, seeds, stop = model(), [4, 4, 9, 1, 2, 3], set(range(6))
+    found = continuations(net, PROMPTS, repeats=2, max_tokens=12, stop=stop, seeds=seeds, **settings)
+    assert found == alone(net, PROMPTS, 2, seeds, stop, max_tokens=12, **settings)
+    assert len({len(each.tokens) for each in found}) > 1
     assert found[0] == found[1]  # of one prompt and one seed
 
 

@@ -52,6 +52,7 @@ def told(continued):
         ([USER], "b", (b"ua?.a", b"b.")),
         ("a?", [ANSWER], (b"ua?.a", b"b.")),
         (None, [USER, ANSWER], (b"ua?.a", b"b.")),
+        (None, [USER, ANSWER, USER], (b"ua?.a", b"b.")),
         ("left aside", [USER, OTHER, USER, ANSWER], (b"ua?.ac.ua?.a", b"b.")),
         ([USER, OTHER, USER], [ANSWER], (b"ua?.ac.ua?.a", b"b.")),
     ],

@@ -2,6 +2,7 @@
 
 import json
 
+import attrs
 import mlx.core as mx
 import pytest
 
@@ -45,13 +46,20 @@ class Remembering:
         self.read = arrays["read"].item()
 
 
+@attrs.frozen(kw_only=True)
+class Pace:
+    pace: int = 1
+    loud: bool = False
+
+
 @pytest.fixture
 def remembering():
     @registry("trainer").register("remembering")
     class Recipe(LanguageModelling):
+        Options = Pace
         fixed = ("pace",)
 
-        def __init__(self, config):
+        def __init__(self, config, options=None):
             super().__init__(config)
             must_be_left_out(config)
 
@@ -108,6 +116,14 @@ def test_the_trainer_of_a_run_stays(remembering, train):
     job, _ = train("train.max_steps=2")
     with pytest.raises(ConfigError, match=r"train\.trainer\.name cannot change when a run is resumed"):
         train("train.trainer=remembering", "train.max_steps=4", resume=job.path)
+
+
+def test_what_a_recipe_names_stays(remembering, train):
+    """And what it does not name may change."""
+    job, _ = train("train.trainer=remembering", "train.max_steps=2")
+    with pytest.raises(ConfigError, match=r"train\.trainer\.pace cannot change when a run is resumed"):
+        train("train.trainer.pace=2", "train.max_steps=4", resume=job.path)
+    assert train("train.trainer.loud=true", "train.max_steps=3", resume=job.path)[1]["step"] == 3
 
 
 def test_the_criterion_ranks_checkpoints(remembering, train):

@@ -15,6 +15,7 @@ from lmx_core.checkpoint import model_directory
 from lmx_core.data.tokenizers import load_tokenizer
 from lmx_core.errors import CheckpointError, ConfigError, DataError, LmxError
 from lmx_core.train import main
+from lmx_core.train.callback import COMPLETIONS, REFERENCE
 from lmx_core.train.run import checkpoints, locked
 from lmx_core.train.trainer import Callback
 
@@ -118,8 +119,11 @@ def test_each_run_has_a_directory_of_its_own(train, folder, monkeypatch):
     with pytest.raises(ConfigError, match="mine exists. Choose another --run-dir, go on with --resume"):
         train("train.max_steps=1", run_dir=folder / "mine")
     assert lines(folder / "mine")[-1]["step"] == 2
+    (folder / "mine" / COMPLETIONS).write_text("{}\n")
+    (folder / "mine" / REFERENCE).mkdir()
     train("train.max_steps=1", run_dir=folder / "mine", force=True)
     assert lines(folder / "mine")[-1]["step"] == 1
+    assert not {COMPLETIONS, REFERENCE} & {each.name for each in (folder / "mine").iterdir()}
     (folder / "other").mkdir()
     (folder / "other" / "thesis.txt").write_text("x")
     (folder / "runs" / "tiny" / "thesis.txt").write_text("x")

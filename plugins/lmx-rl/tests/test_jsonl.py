@@ -99,6 +99,10 @@ def test_what_is_labelled_as_bad_is_not_learned(rows):
         ({"prompt": "to be", "chosen": " or", "rejected": " nor"}, ("\x01to be", " or\x02", " nor\x02")),
         ({"prompt": [USER], "chosen": [ANSWER], "rejected": "nor"}, ("<user:to be?><assistant:", "or not>", "nor>")),
         ({"chosen": [USER, ANSWER], "rejected": [USER, OTHER]}, ("<user:to be?><assistant:", "or not>", "nor>")),
+        (
+            {"prompt": [USER], "chosen": [ANSWER], "rejected": "nor", "tools": ["t"]},
+            ("['t']<user:to be?><assistant:", "or not>", "nor>"),
+        ),
     ],
 )
 def test_comparisons_become_pairs(rows, row, expected):
@@ -128,6 +132,7 @@ def test_pairs_are_judged_answers(rows):
         ({"prompt": "2+2="}, "\x012+2=", "2+2="),
         ({"prompt": [OTHER, USER]}, "<assistant:nor><user:to be?><assistant:", "to be?"),
         ({"prompt": [{"role": "user", "content": ["a"]}]}, "<user:['a']><assistant:", "<user:['a']><assistant:"),
+        ({"prompt": [USER], "tools": ["t"]}, "['t']<user:to be?><assistant:", "to be?"),
     ],
 )
 def test_questions_become_prompts(rows, row, tokens, said):

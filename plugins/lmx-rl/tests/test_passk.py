@@ -4,13 +4,16 @@ import itertools
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from fractions import Fraction
 from pathlib import Path
 
+import attrs
 import mlx.core as mx
 import mlx.nn as nn
 import mlx.optimizers as optim
@@ -22,7 +25,7 @@ from lmx_core import LanguageModel
 from lmx_core.checkpoint import TOKENIZER, save_model
 from lmx_core.continuations import Continuation
 from lmx_core.data.tokenizers import ByteTokenizer, save_tokenizer
-from lmx_core.errors import ConfigError, LmxError
+from lmx_core.errors import ConfigError, DataError, LmxError
 from lmx_core.factories import make_config
 from lmx_core.testing import conformance
 from lmx_rl.cli.evaluate import evaluate, numbers
@@ -249,11 +252,30 @@ def test_samples_are_counted_and_estimated(monkeypatch):
         estimate = found.estimate(k)
         assert estimate.value == pytest.approx(np.mean(values))
         assert (estimate.low, estimate.high) == pytest.approx(interval(values))
+        assert estimate.all_pass == pytest.approx(np.mean([math.comb(c, k) / math.comb(6, k) for c in passed]))
         assert estimate.problems == 4
     assert found.by_kind()["b"][0].value == pytest.approx(passed[3] / 6)
     assert drawn.calls == [(4, 6, 7, {"temperature": 0.5, "top_p": None})]
     assert sandbox.ran == sum(len({seed % 3 != 0 for seed in seeds_of(i)}) for i in range(4))  # equal ones once
     assert not sandbox.closed
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_sandboxes_that_were_opened_for_it_are_closed(monkeypatch, broken):
+    """Also where something goes wrong."""
+    Scripted(monkeypatch, right_for_two_thirds)
+    sandboxes = [Fake(), Fake()]
+    monkeypatch.setattr(passk, "open_sandboxes", lambda *_: sandboxes)
+    with pytest.raises(ZeroDivisionError) if broken else nullcontext():
+        evaluated(sandbox="process", progress=lambda _: 1 / (not broken))
+    assert all(each.closed for each in sandboxes)
+
+
+def test_none_is_opened_for_what_cannot_be_asked(monkeypatch):
+    """Nobody would close it."""
+    monkeypatch.setattr(passk, "open_sandboxes", lambda *_: pytest.fail("opened"))
+    with pytest.raises(DataError, match="ByteTokenizer has none"):
+        evaluated(sandbox="process", chat=True)
 
 
 def test_samples_do_not_depend_on_what_is_drawn_with_them(monkeypatch):
@@ -425,6 +447,22 @@ def test_what_is_done_when_it_is_stopped_is_kept_and_gone_on_with(model, tmp_pat
         assert "With --out FILE what is done would be kept." in run(model, *options).stderr
 
 
+def test_results_are_of_these_weights_and_problems(model, tmp_path):
+    """Which stand in the same places, and are others."""
+    place, out, file = tmp_path / "model", tmp_path / "results.json", tmp_path / "problems.jsonl"
+    shutil.copytree(model, place)
+    write_problems(file, PROBLEMS[:1])
+    options = ["--out", str(out), "--samples", "1", "--max-tokens", "1"]
+    assert run(place, *options, problems=str(file)).exit_code == 0
+    write_problems(file, [attrs.evolve(PROBLEMS[0], tests=[Case(args=[2], expected=4)])])
+    other = run(place, *options, problems=str(file))
+    assert "has results for another problems" in str(other.exception)
+    write_problems(file, PROBLEMS[:1])
+    save_model(LanguageModel(make_config("llama", "tiny", vocab_size=256, max_seq_len=256)), place)
+    other = run(place, *options, problems=str(file))
+    assert "has results for another weights" in str(other.exception)
+
+
 def test_results_of_something_else_are_not_overwritten(model, tmp_path):
     out = tmp_path / "results.json"
     assert run(model, "--out", str(out)).exit_code == 0
@@ -468,8 +506,13 @@ def test_an_interrupt_of_the_process_loses_nothing(model, tmp_path):
     write_problems(tmp_path / "many.jsonl", generate(per_kind=2))
     words = ["eval", "passk", str(model), "--problems", str(tmp_path / "many.jsonl"), *OPTIONS[:4], "--samples", "64"]
     words += ["--max-tokens", "20", "--out", str(out)]
+    listening = "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "  # as in a terminal
+    listening += "runpy.run_module('lmx_core', run_name='__main__', alter_sys=True)"
     process = subprocess.Popen(
-        [*LMX, *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+        [sys.executable, "-c", listening, *words],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
     )
     try:
         end = time.monotonic() + 120

@@ -54,12 +54,12 @@ def evaluate_pass_at_k(
     count = checked_samples(samples, ks, temperature)
     done = {each.task_id: each for each in finished}
     left = [i for i, each in enumerate(unique(problems)) if each.task_id not in done]
-    ours = open_sandboxes(sandbox, minimum) if sandbox is None or isinstance(sandbox, ComponentSpec | str) else []
-    opened: Any = ours or sandbox
     prompts = _prompts(tokenizer, problems, chat)
     most = max_tokens or model.room_after(max(map(len, prompts), default=0), DEFAULT_TOKENS)
     draw = functools.partial(continuations, model, temperature=temperature, top_p=top_p, max_tokens=most)
     asking = _Asking(tokenizer, prompts, count, seed, draw)
+    ours = open_sandboxes(sandbox, minimum) if sandbox is None or isinstance(sandbox, ComponentSpec | str) else []
+    opened: Any = ours or sandbox
     try:
         for places in asking.batches(left, rows):
             scores = _scores(opened, [problems[place] for place in places], asking.texts(places, rows))
