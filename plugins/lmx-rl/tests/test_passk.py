@@ -456,11 +456,11 @@ def test_results_are_of_these_weights_and_problems(model, tmp_path):
     assert run(place, *options, problems=str(file)).exit_code == 0
     write_problems(file, [attrs.evolve(PROBLEMS[0], tests=[Case(args=[2], expected=4)])])
     other = run(place, *options, problems=str(file))
-    assert "has results for another problems" in str(other.exception)
+    assert "has results with problems" in str(other.exception)
     write_problems(file, PROBLEMS[:1])
     save_model(LanguageModel(make_config("llama", "tiny", vocab_size=256, max_seq_len=256)), place)
     other = run(place, *options, problems=str(file))
-    assert "has results for another weights" in str(other.exception)
+    assert "has results with weights" in str(other.exception)
 
 
 def test_results_of_something_else_are_not_overwritten(model, tmp_path):
@@ -469,7 +469,7 @@ def test_results_of_something_else_are_not_overwritten(model, tmp_path):
     before = out.read_text()
     other = run(model, "--out", str(out), "--temperature", "0.5")
     assert isinstance(other.exception, ConfigError)
-    assert "has results for another temperature: 0.8, and now it is 0.5. Give another name" in str(other.exception)
+    assert "has results with temperature: 0.8, and now it is 0.5. Give another name" in str(other.exception)
     assert out.read_text() == before
     out.write_text("[]")
     assert "holds no results of this command" in str(run(model, "--out", str(out)).exception)

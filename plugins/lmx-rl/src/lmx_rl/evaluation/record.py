@@ -39,7 +39,7 @@ class Record:
         for name, value in self.settings.items():
             if settings.get(name) != value:
                 raise ConfigError(
-                    f"{self.path} has results for another {name}: {settings.get(name)!r:.70}, and now it is {value!r:.70}. "
+                    f"{self.path} has results with {name}: {settings.get(name)!r:.70}, and now it is {value!r:.70}. "
                     f"{ANOTHER}"
                 )
         return found
