@@ -24,6 +24,15 @@ class Prompt:
 
 
 @attrs.frozen(eq=False)
+class Judged:
+    """A prompt and one answer, which was found good or bad."""
+
+    prompt: Ints
+    completion: Ints
+    good: bool
+
+
+@attrs.frozen(eq=False)
 class Pair:
     """A prompt and two answers, of which the first is the better one; each ends as a text of the model does."""
 
@@ -31,11 +40,6 @@ class Pair:
     chosen: Ints
     rejected: Ints
 
-
-@attrs.frozen(eq=False)
-class Judged:
-    """A prompt and one answer, which was found good or bad."""
-
-    prompt: Ints
-    completion: Ints
-    good: bool
+    def apart(self) -> tuple[Judged, Judged]:
+        """The chosen answer as a good one, and the rejected one as another."""
+        return Judged(self.prompt, self.chosen, good=True), Judged(self.prompt, self.rejected, good=False)

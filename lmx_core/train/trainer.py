@@ -9,17 +9,17 @@ from statistics import median
 from typing import Any
 
 import mlx.core as mx
-import numpy as np
 
 from lmx_core import hooks
 from lmx_core.construct import build
-from lmx_core.errors import ConfigError, DataError, LmxError
+from lmx_core.errors import ConfigError, LmxError
 from lmx_core.flops import training_flops
 from lmx_core.model import LanguageModel, flat_parameters
 from lmx_core.protocols import Objective, Source
 from lmx_core.train.callback import Callback as Callback
 from lmx_core.train.config import TrainConfig
 from lmx_core.train.groups import frozen_by, optimizer_for
+from lmx_core.train.known import check_tokens
 from lmx_core.train.parallel.ranks import Ranks, alone
 from lmx_core.train.parallel.sharding import sharding_problem
 from lmx_core.train.rules import training_problem
@@ -229,12 +229,7 @@ class Trainer:
 
     def _batch(self, first: int, size: int) -> Mapping[str, mx.array]:
         found = self.source.batch(range(first, first + size), self.step)
-        known = self.model.config.vocab_size
-        if (token := _unknown(found, known)) is not None:
-            raise DataError(
-                f"the data has token {token}, and the model knows 0 to {known - 1}: it is damaged, or made with another "
-                "tokenizer. `lmx data info DIR --check` looks at tokens on disk."
-            )
+        check_tokens(found, self.model.config.vocab_size)
         return {name: mx.array(value) for name, value in found.items()}
 
     def _read(self, micros: Sequence[Micro]) -> int:
@@ -338,15 +333,3 @@ def _like(found: Any, usual: Any) -> bool:
     if isinstance(usual, list):
         return isinstance(found, list) and all(isinstance(score, int | float) for score in found)
     return isinstance(found, int if isinstance(usual, int) else int | float) and 0 <= found < math.inf
-
-
-def _unknown(batch: Mapping[str, Any], size: int) -> int | None:
-    """A token that is not among `size`, or None: MLX would read what lies beyond the embedding, or crash."""
-    for name in {"inputs", "targets"} & batch.keys():
-        tokens = np.asarray(batch[name])
-        if name == "targets" and "mask" in batch:
-            tokens = np.where(np.asarray(batch["mask"]), tokens, 0)
-        for extreme in (tokens.min(initial=0), tokens.max(initial=0)):
-            if not 0 <= extreme < size:
-                return int(extreme)
-    return None

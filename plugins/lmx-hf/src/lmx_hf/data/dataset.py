@@ -169,7 +169,8 @@ class HFDataset:
         preference rows the better answer as a good one, and the other.
         """
         if self._format == "preference":
-            return _taken_apart(self.pairs(tokenizer, split, epochs=epochs, begin=begin, end=end))
+            pairs = self.pairs(tokenizer, split, epochs=epochs, begin=begin, end=end)
+            return (judged for pair in pairs for judged in pair.apart())
         return Stream[Judged](self._source(tokenizer, split, ("judged",), epochs, begin, end))
 
     def prompts(
@@ -239,9 +240,3 @@ class HFDataset:
         elif not found:
             yield prompt
         yield from (prompt + each for each in found)
-
-
-def _taken_apart(pairs: Iterable[Pair]) -> Iterator[Judged]:
-    for pair in pairs:
-        yield Judged(pair.prompt, pair.chosen, good=True)
-        yield Judged(pair.prompt, pair.rejected, good=False)

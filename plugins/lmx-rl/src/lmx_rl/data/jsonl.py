@@ -114,8 +114,7 @@ class JSONLines:
         answers = self._answers(tokenizer)
         if "chosen" in first and "completion" not in first:
             for pair in _pairs(answers, rows):
-                yield Judged(pair.prompt, pair.chosen, good=True)
-                yield Judged(pair.prompt, pair.rejected, good=False)
+                yield from pair.apart()
             return
         for row, (prompt, completion) in _answered(answers, rows):
             _begun(row, prompt)

@@ -1,5 +1,6 @@
 """What trainers have in common that learn from comparisons."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -38,7 +39,7 @@ class ComparisonOptions:
     all."""
 
 
-class Comparing:
+class Comparing(ABC):
     """The recipe of a trainer that learns from comparisons; `train.batch_size` counts pairs, or completions that were judged.
 
     A subclass says what is read and how good it is. `fixed` are the options that a resumed run keeps.
@@ -66,8 +67,8 @@ class Comparing:
         evaluate.trainer = found
         return found
 
-    def objective(self) -> Any:
-        raise NotImplementedError(f"{type(self).__name__} has no objective()")
+    @abstractmethod
+    def objective(self) -> Any: ...
 
     def reference(self, material: Comparisons) -> Reference | None:
         """None where the loss knows no reference."""
@@ -88,8 +89,8 @@ class Pairing(Comparing):
     def objective(self) -> PairObjective:
         return PairObjective(self.outcome)
 
-    def outcome(self, compared: Compared) -> Outcome:
-        raise NotImplementedError(f"{type(self).__name__} has no outcome(compared)")
+    @abstractmethod
+    def outcome(self, compared: Compared) -> Outcome: ...
 
 
 class Evaluation:

@@ -137,8 +137,7 @@ def judged_of(judged: Iterable[Judged], longest: int, how: Truncation = "keep_en
 def taken_apart(pairs: Iterable[Pair]) -> Iterator[Judged]:
     """Of each pair the chosen completion as a good one, the rejected one as another."""
     for pair in pairs:
-        yield Judged(pair.prompt, pair.chosen, True)
-        yield Judged(pair.prompt, pair.rejected, False)
+        yield from pair.apart()
 
 
 def mismatched(rows: Rows, longest: int) -> Rows:
