@@ -51,7 +51,9 @@ def attend(
     length = q.shape[2]
     view = mask if isinstance(mask, View) else View(mask=mask, length=length, columns=k.shape[2])
     step = length if _never_holds_scores(q, v, softcap, bias) and not _watchers else QUERIES
+    fast = softcap is None and vectorised.active(q, k, v)
     parts: list[array] = []
+    together: list[vectorised.Part] = []
     for start in range(0, length, step):
         end = min(start + step, length)
         begin, last = view.span(start, end)
@@ -59,13 +61,15 @@ def attend(
         some = q[:, :, start:end], k[:, :, begin:last], v[:, :, begin:last]
         for see in _watchers:
             see(_weights(some[0], some[1], scale, added, softcap, sinks))
-        if softcap is None and vectorised.active(*some):
+        if fast:
             allowed = causal(end - start, last - begin - (end - start)) if isinstance(added, str) else added
-            parts.append(vectorised.attention(*some, scale, allowed, sinks))
+            together.append(vectorised.Part((start, end), (begin, last), allowed))
         elif softcap is None:
             parts.append(mx.fast.scaled_dot_product_attention(*some, scale=scale, mask=added, sinks=sinks))
         else:
             parts.append(_capped(*some, scale, added, softcap, sinks))
+    if fast:
+        return vectorised.attention(q, k, v, scale, together, sinks)
     return parts[0] if len(parts) == 1 else mx.concatenate(parts, axis=2)
 
 

@@ -8,32 +8,35 @@ kept short enough, and what two of them share is an array. Uncompiled they gain 
 
 import os
 import shutil
-from collections.abc import Callable, Generator
+import struct
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cache
+from functools import cache, reduce
+from itertools import chain, pairwise
 from typing import Any, TypeVar
 
+import attrs
 import mlx.core as mx
 from mlx.core import array
 
 from lmx_core.shapes import Bool, Float
 
 LOG2E, LN2 = 1.4426950408889634, 0.6931471805599453
-LOWEST = -87.0
-"""2^t below 2^-87 is 0: products of such numbers are denormal, with which a CPU is many times slower."""
-WIDEST = 126.0
+SMALLEST = 87
+"""2^-a from here on is 0: products of such numbers are denormal, with which a CPU is many times slower."""
 POWERS = (
     1.0,
-    0.6931472420692444,
-    0.24022673070430756,
-    0.05550379678606987,
-    0.00961671955883503,
-    0.0013339490396901965,
-    0.00015653664013370872,
-    1.5030574104457628e-05,
+    0.6931472028596581,
+    0.2402264796824316,
+    0.05550332491019861,
+    0.009618429705338345,
+    0.0013398868224576246,
+    0.00015355575419336538,
 )
-"""Coefficients of 2^t on [-1, 1], minimax in the relative error (1.2e-8) and exact at 0."""
+"""Coefficients of 2^f on [-1/2, 1/2], minimax in the relative error (2e-9) and exact at 0."""
+MAGIC = 1.5 * 2.0**23
+"""Beside this a float32 has no room for a fraction: adding it rounds to a whole number, whose bits are then its lowest."""
 TAIL = (0.31938153, -0.356563782, 1.781477937, -1.821255978, 1.330274429)
 """Coefficients of 26.2.17 of Abramowitz and Stegun: the normal distribution beyond x within 7.5e-8."""
 DENSITY = 0.3989422804014327  # 1 / sqrt(2 pi)
@@ -94,30 +97,39 @@ def with_gradient(gradient: Callable[..., Any], tangent: Callable[..., Any] | No
     return ruled
 
 
-def _power(t: array) -> array:
-    """2^t for -126 <= t <= 126."""
-    # The exponent is written as bits, which have no gradient.
-    whole = mx.stop_gradient(t).astype(mx.int32)
-    scale = mx.left_shift(whole + 127, 23).view(mx.float32)
-    f = t - whole.astype(mx.float32)
+def _power(a: array, again: array, end: int = SMALLEST) -> array:
+    """2^-a for a >= 0, and 0 where the whole number next to a is `end` (at most 126) or more.
+
+    `again` are the same numbers by other operations: what two fusions share would be an array that is written and read.
+    Nothing is chosen by comparing floats, which ends in branches. Bits have no gradient, so that its users bring theirs.
+    """
+    a, again = mx.stop_gradient(a), mx.stop_gradient(again)
+    # What is not a number may have a sign, and other bits, which would alter the sum of bits.
+    whole = mx.minimum((MAGIC - mx.abs(again)).view(mx.int32), _bits(MAGIC))
+    f = ((a + MAGIC) - MAGIC) - a
     c, f2 = POWERS, f * f
-    low, high = (c[0] + c[1] * f) + f2 * (c[2] + c[3] * f), (c[4] + c[5] * f) + f2 * (c[6] + c[7] * f)
-    return (low + f2 * f2 * high) * scale
+    low, high = (c[0] + c[1] * f) + f2 * (c[2] + c[3] * f), (c[4] + c[5] * f) + f2 * c[6]
+    bits = (low + f2 * f2 * high).view(mx.int32) + mx.left_shift(whole, 23)  # the exponent lies there
+    return mx.where(whole <= _bits(MAGIC - end), 0, bits).view(mx.float32)
 
 
-def _power_or_zero(t: array) -> array:
-    """2^t for t <= 0, and 0 below 2^-87: what is raised to that is taken off again."""
-    return _power(mx.where(t < LOWEST, LOWEST, t)) - 2.0**LOWEST
+def _bits(x: float) -> int:
+    (bits,) = struct.unpack("i", struct.pack("f", x))
+    return bits
 
 
 def _power_below_gradient(primals: Any, cotangent: array, output: array) -> tuple[array, array]:
     return cotangent * output * LN2, mx.zeros_like(primals[1])
 
 
-@with_gradient(_power_below_gradient)
+def _power_below_tangent(primals: Any, along: Any) -> array:
+    return _power_below_gradient(primals, along[0], power_below(*primals))[0]
+
+
+@with_gradient(_power_below_gradient, _power_below_tangent)
 def power_below(x: array, top: array) -> array:
     """`2^(x - top)` for x <= top; the gradient takes `top` for a constant."""
-    return _power_or_zero(x - mx.stop_gradient(top))
+    return _power(top - x, x - top)
 
 
 def _sigmoid_gradient(primals: Any, cotangent: array, output: array) -> array:
@@ -130,9 +142,9 @@ def _sigmoid_tangent(x: array, along: array) -> array:
 
 @with_gradient(_sigmoid_gradient, _sigmoid_tangent)
 def sigmoid(x: array) -> array:
-    """`1 / (1 + exp(-x))`, within 2e-7 of its size; at least 1e-38."""
-    t = x * -LOG2E
-    return 1 / (1 + _power(mx.where(t < -WIDEST, -WIDEST, mx.where(t > WIDEST, WIDEST, t))))
+    """`1 / (1 + exp(-x))`, within 2e-7 of its size; 0 below -87."""
+    e = _power(mx.abs(x) * LOG2E, x * LOG2E, 126)
+    return mx.where(x < 0, e, 1.0) / (1 + e)
 
 
 def _normal_gradient(primals: Any, cotangents: Any, outputs: Any) -> array:
@@ -147,7 +159,7 @@ def _normal_tangent(x: array, along: array) -> tuple[array, array]:
 @with_gradient(_normal_gradient, _normal_tangent)
 def normal(x: array) -> tuple[array, array]:
     """The standard normal distribution up to x, within 1.5e-7, and its density."""
-    density = _apart(_power_or_zero(x * x * (-LOG2E / 2)))
+    density = _power(x * x * (LOG2E / 2), (x * -x) * (LOG2E / 2))
     u = 1 / (1 + 0.2316419 * mx.abs(x))
     b, u2 = TAIL, u * u
     beyond = _apart(u * ((b[0] + b[1] * u) + u2 * ((b[2] + b[3] * u) + u2 * b[4]))) * density * DENSITY
@@ -217,15 +229,50 @@ def _summed_to(gradient: array, like: array) -> array:
     return gradient.sum(axis=axes, keepdims=True) if axes else gradient
 
 
+def spans(x: array, bounds: Sequence[tuple[int, int]], axis: int) -> list[array]:
+    """`x[begin:end]` along an axis for each pair of bounds. Where they overlap their gradients are added there alone; MLX
+    would fill each up with zeros and add them whole.
+    """
+    edges = sorted({0, x.shape[axis], *chain(*bounds)})
+
+    def gradient(primals: Any, cotangents: Any, outputs: Any) -> array:
+        pieces: list[array] = []
+        for low, high in pairwise(edges):
+            over = [(g, b) for g, (b, e) in zip(cotangents, bounds, strict=True) if b <= low and high <= e]
+            seen = [_cut(g, low - b, high - b, axis) for g, b in over]
+            pieces.append(reduce(mx.add, seen) if seen else mx.zeros_like(_cut(primals, low, high, axis)))
+        return mx.concatenate(pieces, axis=axis) if len(pieces) > 1 else pieces[0]
+
+    @with_gradient(gradient)
+    def cut(x: array) -> list[array]:
+        return [_cut(x, begin, end, axis) for begin, end in bounds]
+
+    return cut(x)
+
+
+def _cut(x: array, begin: int, end: int, axis: int) -> array:
+    return x[(slice(None),) * (axis % x.ndim) + (slice(begin, end),)]
+
+
+@attrs.frozen(eq=False)
+class Part:
+    """Queries that are scored at once, and over which keys."""
+
+    queries: tuple[int, int]
+    keys: tuple[int, int]
+    mask: array | None = None
+
+
 def attention(
     q: Float[array, "B H L E"],
     k: Float[array, "B K S E"],
     v: Float[array, "B K S E2"],
     scale: float,
-    mask: Bool[array, "... L S"] | Float[array, "... L S"] | None = None,
+    parts: Sequence[Part],
     sinks: Float[array, "H"] | None = None,
 ) -> Float[array, "B H L E2"]:
-    """`softmax(scale * q k^T + mask) v`; what a boolean mask forbids counts as the lowest number instead.
+    """`softmax(scale * q k^T + mask) v` for one part of the queries after another; what a boolean mask forbids counts as
+    the lowest number instead.
 
     The scores are powers of 2 and lie as (S, L), along which a maximum is vectorised. Their sums come from a column of
     ones beside v, and divide what comes out in place of the weights, as in arXiv:2205.14135.
@@ -233,19 +280,31 @@ def attention(
     batch, heads, length, width = q.shape
     shared, group = k.shape[1], heads // k.shape[1]
     q = (q * (scale * LOG2E)).reshape(batch, shared, group, length, width)
-    found = scores(k[:, :, None], q)
-    if mask is not None:
-        found = found + _added(mask, shared, group)
-    top = mx.stop_gradient(found).max(axis=-2, keepdims=True)
+    v = mx.concatenate([v, mx.ones((*v.shape[:-1], 1))], axis=-1)
+    keys = [part.keys for part in parts]
+    each = zip(
+        spans(q, [part.queries for part in parts], 3),
+        spans(k[:, :, None], keys, 3),
+        spans(v[:, :, None], keys, 3),
+        strict=True,
+    )
     sunk = None if sinks is None else (sinks * LOG2E).reshape(shared, group, 1, 1)
-    if sunk is not None:
-        top = mx.maximum(top, mx.stop_gradient(sunk))
-    ones = mx.ones((*v.shape[:-1], 1))
-    out = mixed(power_below(found, top), mx.concatenate([v, ones], axis=-1)[:, :, None])
-    total = out[..., -1:]
-    if sunk is not None:
-        total = total + mx.exp((sunk - top).swapaxes(-1, -2) * LN2)
-    return (out[..., :-1] / total).reshape(batch, heads, length, -1)
+    summed = [_summed(*some, part.mask, sunk) for some, part in zip(each, parts, strict=True)]
+    out, total = spans(mx.concatenate(summed, axis=3), [(0, v.shape[-1] - 1), (v.shape[-1] - 1, v.shape[-1])], 4)
+    return (out / total).reshape(batch, heads, length, -1)
+
+
+def _summed(q: array, k: array, v: array, mask: array | None, sunk: array | None) -> array:
+    """Values, and a column of ones, weighed by powers of 2 that are not yet divided by their sum."""
+    found = scores(k, q)
+    if mask is not None:
+        found = found + _added(mask, *q.shape[1:3])
+    top = mx.stop_gradient(found).max(axis=-2, keepdims=True)
+    if sunk is None:
+        return mixed(power_below(found, top), v)
+    top = mx.maximum(top, mx.stop_gradient(sunk))
+    out, total = spans(mixed(power_below(found, top), v), [(0, v.shape[-1] - 1), (v.shape[-1] - 1, v.shape[-1])], 4)
+    return mx.concatenate([out, total + mx.exp((sunk - top).swapaxes(-1, -2) * LN2)], axis=-1)
 
 
 def _added(mask: array, shared: int, group: int) -> array:
