@@ -1,5 +1,6 @@
 """What a model is made of, as plain data: a config is written, compared and sent without MLX or a plugin."""
 
+import math
 import types
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
@@ -19,6 +20,8 @@ def type_problem(value: object, annotation: Any) -> str | None:
     """Why `value` is not exactly of the annotated type (`"16"` is no int, `True` is no int, 1 is a float), or None."""
     if _matches(value, annotation):
         return None
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"expected a finite number, got {value}"
     return f"expected {readable(annotation)}, got {_shortened(value)} ({type(value).__name__})"
 
 
@@ -31,7 +34,7 @@ def _matches(value: object, annotation: Any) -> bool:
     if origin is Literal:
         return any(value == choice and type(value) is type(choice) for choice in inner)
     if annotation is float:
-        return type(value) is float or (type(value) is int and abs(value) < 2**1023)
+        return (type(value) is float and math.isfinite(value)) or (type(value) is int and abs(value) < 2**1023)
     if annotation in (int, bool, str):
         return type(value) is annotation
     return isinstance(value, origin or annotation) and (not inner or _contents_match(value, origin, inner))

@@ -52,6 +52,9 @@ def test_what_fits_is_read(data, kind, value):
         ({"a": [1, "x"]}, dict[str, list[int]], [("a[1]", "expected int, got 'x' (str)")]),
         ({1: 2}, dict[str, int], [("", "expected a table of int, got {1: 2} (dict)")]),
         (["x"], list[int] | None, [("[0]", "expected int, got 'x' (str)")]),
+        (float("inf"), float, [("", "expected a finite number, got inf")]),
+        ([1.0, float("nan")], list[float], [("[1]", "expected a finite number, got nan")]),
+        (-float("inf"), float | None, [("", "expected a finite number, got -inf")]),
         (0.5, int | str, [("", "expected int or str, got 0.5 (float)")]),
     ],
 )

@@ -10,7 +10,7 @@ from lmx_core.components import vectorised
 from lmx_core.components.masks import Mask, View, causal
 from lmx_core.shapes import Float
 
-QUERIES = 64
+QUERIES = 128
 """Queries that are scored at once where no kernel does without the scores: bounds memory, and skips what is hidden."""
 FUSED = frozenset({64, 80, 128})
 """Head widths for which MLX's GPU kernels never hold all scores."""

@@ -20,7 +20,7 @@ import attrs
 import mlx.core as mx
 from mlx.core import array
 
-from lmx_core.shapes import Bool, Float
+from lmx_core.shapes import Float
 
 LOG2E, LN2 = 1.4426950408889634, 0.6931471805599453
 SMALLEST = 87

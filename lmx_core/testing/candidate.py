@@ -102,8 +102,8 @@ def _config(kind: str, chosen: ComponentSpec, numbers: Mapping[str, Any]) -> Any
             several = isinstance(getattr(usual, slots[kind]), tuple)
             return changed(usual, **{slots[kind]: (chosen,) if several else chosen, **numbers})
     if kind == "trainer":
-        changed = attrs.evolve(BRIEF_RUN, **numbers)
-        return attrs.evolve(changed, train=attrs.evolve(changed.train, trainer=chosen))
+        run = attrs.evolve(BRIEF_RUN, **numbers)
+        return attrs.evolve(run, train=attrs.evolve(run.train, trainer=chosen))
     if kind in BUILT_WITH:
         return attrs.evolve(BUILT_WITH[kind], **numbers)
     if numbers:

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import weakref
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
@@ -12,13 +13,15 @@ import mlx.core as mx
 from mlx import nn
 from mlx import optimizers as optim
 from mlx.core import array
-from mlx.utils import tree_flatten, tree_map, tree_map_with_path, tree_reduce, tree_unflatten
+from mlx.utils import tree_flatten, tree_map, tree_map_with_path, tree_unflatten
 
 from lmx_core import quantised
 from lmx_core.components import vectorised
+from lmx_core.lengths import length
 from lmx_core.objective import auxiliary_loss, settle, take_reports
 from lmx_core.protocols import Objective
 from lmx_core.randomness import drawing_apart
+from lmx_core.train.abreast import Abreast, parts_of, sharing_cores
 from lmx_core.train.config import TrainConfig
 from lmx_core.train.parallel.ranks import Ranks, alone
 from lmx_core.train.parallel.sharding import Shards
@@ -72,6 +75,7 @@ class Step:
         self.thrifty = config.recompute_every > 0
         quantised.check_frozen(model)
         optimizer.init(model.trainable_parameters())
+        self.size = sum(weight.size for _, weight in _flat(model.trainable_parameters()))
         self.averages: dict[str, array] = {}
         """The moving averages of what is trained, by path, with `ema_decay`."""
         if self.ema_decay is not None:
@@ -79,7 +83,9 @@ class Step:
         self._gradients: Callable[..., Any] = self._gradients_of
         self._norm: Callable[..., array] = _norm
         self._update: Callable[..., None] = self._update_with
-        self._to_compile = config.compile
+        self._to_compile = self._compiles = config.compile
+        self._abreast: dict[int, Abreast | None] = {}
+        """By how many parts of a batch are computed side by side; None where it is to stay whole."""
         self.shards: Shards | None = None
 
     def divide(self) -> None:
@@ -98,13 +104,18 @@ class Step:
 
     def _compile(self) -> None:
         """At the first call: what a resumed run has put into the optimizer is captured then."""
-        random = [mx.random.state]
-        inputs = [self.model.state, *random]
-        self._gradients = vectorised.compiled(self._gradients_of, inputs=inputs, outputs=random)
+        self._gradients = self._compiled_gradients()
         self._norm = mx.compile(_norm)
         state = [self.model.state, self.optimizer.state, self.averages]
         self._update = partial(mx.compile, inputs=state, outputs=state)(self._update_with)
         self._to_compile = False
+
+    def _compiled_gradients(self) -> Callable[[dict[str, array]], Any]:
+        me = weakref.proxy(self)  # what another thread remembers is not to keep the step
+        random = [mx.random.state]  # of this thread
+        return vectorised.compiled(
+            lambda batch: me._gradients_of(batch), inputs=[self.model.state, *random], outputs=random
+        )
 
     def __call__(self, batches: Sequence[Micro], learning_rate: float) -> dict[str, float]:
         """Metrics of the update: the loss, the gradient's norm, the objective's metrics, the components' reports.
@@ -113,6 +124,10 @@ class Step:
         """
         if self._to_compile:
             self._compile()
+        with sharing_cores(max(map(self._parts, batches))):
+            return self._stepped(batches, learning_rate)
+
+    def _stepped(self, batches: Sequence[Micro], learning_rate: float) -> dict[str, float]:
         self.optimizer.learning_rate = learning_rate
         loss, count, metrics, reports, gradients = self._of_all_ranks(batches)
         scale = 1 / mx.maximum(count, 1)
@@ -146,14 +161,38 @@ class Step:
     def _summed(self, batches: Sequence[Micro]) -> Any:
         total: Any = None
         for batch in batches:
-            with drawing_apart(batch.seed):
-                loss, count, metrics, reports, gradients = self._gradients(dict(batch.arrays))
-            reports = {name: value * count for name, value in reports.items()}
-            found = loss, count.astype(mx.float32), metrics, reports, gradients
-            total = found if total is None else _added(total, found)
+            for loss, count, metrics, reports, gradients in self._found(batch):
+                reports = {name: value * count for name, value in reports.items()}
+                found = loss, count.astype(mx.float32), metrics, reports, gradients
+                total = found if total is None else _added(total, found)
             if len(batches) > 1 or self.thrifty:
                 mx.eval(total)  # or the activations of every batch, and of recomputed blocks, are held at once
         return total
+
+    def _parts(self, batch: Micro) -> int:
+        return parts_of(batch.arrays, self.size) if self._compiles and not self.shards else 1
+
+    def _found(self, batch: Micro) -> list[Any]:
+        """Of the batch, or of parts of its rows that were computed side by side."""
+        parts = self._parts(batch)
+        if parts > 1 and parts not in self._abreast:
+            self._abreast[parts] = self._side_by_side(batch, parts)
+        if parts > 1 and (abreast := self._abreast[parts]):
+            return abreast(batch.arrays, [seed_of(batch.seed, part) for part in range(parts)])
+        with drawing_apart(batch.seed):
+            return [self._gradients(dict(batch.arrays))]
+
+    def _side_by_side(self, batch: Micro, parts: int) -> Abreast | None:
+        """Not for a model that reports: what a mixture balances is the whole batch.
+
+        One row is computed here, uncompiled, to tell, and because other threads cannot evaluate what this one has begun,
+        such as weights of a second model that nobody has looked at yet.
+        """
+        with drawing_apart(batch.seed):
+            found = self._gradients_of({name: each[:1] for name, each in batch.arrays.items()})
+        mx.eval(found)
+        _, _, _, reports, _ = found
+        return None if reports else Abreast(self._compiled_gradients, parts)
 
     def _of_all_ranks(self, batches: Sequence[Micro]) -> Any:
         if self.shards is None:
@@ -180,8 +219,10 @@ class Step:
             count = count if isinstance(count, array) else mx.array(float(count))
             return nats + auxiliary_loss(reports) * count, (nats, count, dict(metrics), reports)
 
-        (_, found), gradients = mx.value_and_grad(loss)(self.model.trainable_parameters())
-        self.model.update(everything)
+        try:
+            (_, found), gradients = mx.value_and_grad(loss)(self.model.trainable_parameters())
+        finally:
+            self.model.update(everything)
         return *found, gradients
 
     def _rounded(self, path: str, weight: array) -> array:
@@ -219,9 +260,7 @@ def _added(a: Any, b: Any) -> Any:
 
 
 def _norm(gradients: Any) -> array:
-    """The length of all of them as one vector."""
-    squares: Any = tree_reduce(lambda total, each: total + mx.square(each).sum(), gradients, mx.array(0.0))
-    return mx.sqrt(squares)
+    return length(each for _, each in _flat(gradients))
 
 
 def _flat(tree: Any) -> list[tuple[str, array]]:

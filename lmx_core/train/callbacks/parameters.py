@@ -6,8 +6,9 @@ from typing import Any
 from mlx.core import array
 from mlx.utils import tree_flatten
 
+from lmx_core.lengths import length
 from lmx_core.train.callbacks.measurement import Measurement, MeasurementOptions
-from lmx_core.train.callbacks.statistics import by_part, named, norm, statistics
+from lmx_core.train.callbacks.statistics import by_part, named, statistics
 from lmx_core.train.config import TrainConfig
 from lmx_core.train.trainer import Trainer
 
@@ -23,7 +24,7 @@ class GradientStats(Measurement):
         gradients = by_part(_flat(trainer.update.gradients(trainer.batches[-1])))
         found: dict[str, array] = {}
         for where, parts in gradients.items():
-            found |= named("gradient", where, {"norm": norm(parts), **statistics(parts)})
+            found |= named("gradient", where, {"norm": length(parts), **statistics(parts)})
         return found
 
 
@@ -54,11 +55,11 @@ class WeightStats(Measurement):
     def measure(self, trainer: Trainer) -> Mapping[str, array]:
         found: dict[str, array] = {}
         for where, parts in by_part(_flat(trainer.model.trainable_parameters())).items():
-            length = norm(parts)
-            values = {"norm": length, **statistics(parts)}
+            size = length(parts)
+            values = {"norm": size, **statistics(parts)}
             if self._before is not None:
-                moved = norm(new - old for new, old in zip(parts, self._before[where], strict=True))
-                values["update"] = moved / length
+                moved = length(new - old for new, old in zip(parts, self._before[where], strict=True))
+                values["update"] = moved / size
             found |= named("weight", where, values)
         return found
 

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
@@ -13,6 +13,7 @@ from mlx.core import array
 from mlx.utils import tree_flatten, tree_unflatten
 
 from lmx_core.config import at_least_one, exact_types
+from lmx_core.lengths import length
 from lmx_core.objective import auxiliary_loss, take_reports
 from lmx_core.train.callbacks.measurement import Measurement, MeasurementOptions, some_steps
 from lmx_core.train.config import TrainConfig
@@ -75,7 +76,7 @@ def hessian_of(trainer: Trainer) -> tuple[Callable[[Vector], Vector], Vector]:
         return mx.vjp(lambda *values: gradients([*values]), weights, vector)[1]
 
     def compared(vector: Vector) -> Vector:
-        reach = REACH * _length(weights) / _length(vector)
+        reach = REACH * length(weights) / length(vector)
         ahead, behind = (
             gradients([weight + side * reach * each for weight, each in zip(weights, vector, strict=True)])
             for side in (1, -1)
@@ -106,10 +107,10 @@ def largest_eigenvalue(product: Callable[[Vector], Vector], like: Vector, iterat
         turned = product(vector)
         alpha = sum(((new * old).sum() for new, old in zip(turned, vector, strict=True)), mx.array(0.0))
         rest = [new - alpha * own - beta * old for new, own, old in zip(turned, vector, before, strict=True)]
-        length = _length(rest)
-        mx.eval(alpha, length, rest)
+        left = length(rest)
+        mx.eval(alpha, left, rest)
         diagonal.append(_number(alpha))
-        beta = _number(length)
+        beta = _number(left)
         if not (math.isfinite(diagonal[-1]) and math.isfinite(beta)):
             return math.nan
         values, vectors = np.linalg.eigh(np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1))
@@ -126,11 +127,7 @@ def _number(scalar: array) -> float:
     return value
 
 
-def _length(vector: Sequence[array]) -> array:
-    return mx.sqrt(sum((mx.square(each).sum() for each in vector), mx.array(0.0)))
-
-
 def _divided(vector: Vector) -> Vector:
     """By its length."""
-    length = _length(vector)
-    return [each / length for each in vector]
+    size = length(vector)
+    return [each / size for each in vector]

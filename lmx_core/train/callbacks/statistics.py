@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import mlx.core as mx
 from mlx.core import array
 
+from lmx_core.lengths import total
 from lmx_core.train.callbacks.probe import part
 
 
@@ -28,11 +29,6 @@ def statistics(parts: Sequence[array], counts: Sequence[array] | None = None) ->
     }
 
 
-def norm(parts: Iterable[array]) -> array:
-    """The length of all these numbers as one vector."""
-    return mx.sqrt(_sum(mx.square(each.astype(mx.float32)) for each in parts))
-
-
 def by_part(flat: Mapping[str, array]) -> dict[str, list[array]]:
     """Parameters by the part of the model that they belong to, in its order."""
     found: dict[str, list[array]] = {}
@@ -50,4 +46,4 @@ def _with(parts: Sequence[array], counts: Sequence[array] | None) -> Iterable[tu
 
 
 def _sum(parts: Iterable[array]) -> array:
-    return sum((each.sum() for each in parts), start=mx.array(0.0))
+    return sum((total(each) for each in parts), start=mx.array(0.0))

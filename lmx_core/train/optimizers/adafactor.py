@@ -9,6 +9,7 @@ from mlx import optimizers as optim
 from mlx.core import array
 
 from lmx_core.config import exact_types
+from lmx_core.lengths import sum_of_squares
 from lmx_core.train.config import TrainConfig
 from lmx_core.train.optimizers.decay import DecoupledDecay
 
@@ -75,4 +76,4 @@ class Adafactor(DecoupledDecay, optim.Optimizer):
 
 def _size(x: array) -> array:
     """Root mean square, of a stack too."""
-    return mx.sqrt(mx.square(x.astype(mx.float32)).mean())
+    return mx.sqrt(sum_of_squares(x) / x.size)

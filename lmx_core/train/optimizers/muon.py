@@ -106,7 +106,7 @@ def orthogonal(x: Float[array, "*N R C"], iterations: int = 5) -> Float[array, "
     y = x.astype(mx.float32)
     tall = y.shape[-2] > y.shape[-1]
     y = y.swapaxes(-1, -2) if tall else y
-    y = y / mx.maximum(mx.linalg.norm(y, axis=[-2, -1], keepdims=True), 1e-7)
+    y = y / mx.maximum(mx.linalg.norm(mx.linalg.norm(y, axis=-1, keepdims=True), axis=-2, keepdims=True), 1e-7)
     for _ in range(iterations):
         gram = y @ y.swapaxes(-1, -2)
         y = a * y + (b * gram + c * gram @ gram) @ y

@@ -11,6 +11,7 @@ from mlx.core import array
 from mlx.utils import tree_flatten, tree_map, tree_map_with_path, tree_unflatten
 
 from lmx_core.construct import build
+from lmx_core.lengths import sum_of_squares
 from lmx_core.model import LanguageModel, flat_parameters
 from lmx_core.train.config import TrainConfig
 from lmx_core.train.parallel.ranks import Ranks
@@ -53,7 +54,7 @@ class Shards:
     def norm(self, gradients: Any) -> array:
         """The length of the gradients of all ranks as one vector."""
         zero = mx.array(0.0)
-        squares = {path: mx.square(each).sum() for path, each in _flat(gradients).items()}
+        squares = {path: sum_of_squares(each) for path, each in _flat(gradients).items()}
         of_parts = sum((each for path, each in squares.items() if path in self.shapes), zero)
         of_whole = sum((each for path, each in squares.items() if path not in self.shapes), zero)
         return mx.sqrt(self.ranks.sum(of_parts) + of_whole)

@@ -1,6 +1,5 @@
 """What a mixture can be told."""
 
-import math
 from typing import Any, Literal
 
 import attrs
@@ -12,7 +11,7 @@ from lmx_core.errors import ConfigError
 
 Scores = Literal["softmax", "topk_softmax", "sigmoid", "sparsemixer"]
 positive: Any = validators.ge(1)
-not_negative: Any = [validators.ge(0), validators.lt(math.inf)]
+not_negative: Any = validators.ge(0)
 
 
 @attrs.frozen(kw_only=True, field_transformer=exact_types)

@@ -1,6 +1,5 @@
 """Several rewards for many completions at once."""
 
-import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -9,7 +8,7 @@ import numpy as np
 from attrs import validators
 from numpy.typing import NDArray
 
-from lmx_core.config import ComponentSpec, Field, as_spec, exact_types
+from lmx_core.config import ComponentSpec, as_spec, exact_types
 from lmx_core.construct import build
 from lmx_core.errors import ConfigError
 from lmx_rl.rewards.calls import Calls
@@ -28,17 +27,12 @@ class Completion:
     """What the row of data says is right, as it stands there; None where it says nothing."""
 
 
-def _finite(instance: object, attribute: Field, value: Any) -> None:
-    if not math.isfinite(value):
-        raise ValueError(f"expected a finite number, got {value}")
-
-
 @attrs.frozen(kw_only=True, field_transformer=exact_types)
 class RewardSpec:
     """One of several rewards."""
 
     reward: ComponentSpec = attrs.field(converter=as_spec, metadata={"kind": "reward"})
-    weight: float = attrs.field(default=1.0, validator=_finite)
+    weight: float = 1.0
     """Its factor in the sum; with 0 it is only logged."""
     name: str | None = attrs.field(default=None, validator=validators.optional(validators.min_len(1)))
     """What it is called in metrics and tables; the component's name unless given."""
