@@ -11,7 +11,7 @@ from lmx_core.builtin import BUILTIN
 
 ROOT = Path(lmx_core.__file__).parent
 LAYERS = [
-    ["chinchilla", "chunks", "errors", "quantities", "randomness", "shapes"],
+    ["chinchilla", "chunks", "errors", "lengths", "quantities", "randomness", "shapes"],
     ["backend", "files", "losses", "metadata", "protocols"],
     ["config", "contracts"],
     ["ref"],

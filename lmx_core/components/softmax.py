@@ -10,7 +10,7 @@ from lmx_core.components import vectorised
 from lmx_core.components.masks import Mask, View, causal
 from lmx_core.shapes import Float
 
-QUERIES = 128
+QUERIES = 64
 """Queries that are scored at once where no kernel does without the scores: bounds memory, and skips what is hidden."""
 FUSED = frozenset({64, 80, 128})
 """Head widths for which MLX's GPU kernels never hold all scores."""
@@ -46,12 +46,13 @@ def attend(
     """`softmax(softcap * tanh(scale * q k^T / softcap) + bias, where the mask allows) v`.
 
     A sink is a score that joins the softmax of its head and weighs nothing (arXiv:2508.10925). Where the whole matrix of
-    scores would be held, queries go in parts of `QUERIES`, each over the keys that it can see.
+    scores would be held, queries go in parts, each over the keys that it can see.
     """
     length = q.shape[2]
     view = mask if isinstance(mask, View) else View(mask=mask, length=length, columns=k.shape[2])
-    step = length if _never_holds_scores(q, v, softcap, bias) and not _watchers else QUERIES
     fast = softcap is None and vectorised.active(q, k, v)
+    most = vectorised.QUERIES if fast else QUERIES
+    step = length if _never_holds_scores(q, v, softcap, bias) and not _watchers else most
     parts: list[array] = []
     together: list[vectorised.Part] = []
     for start in range(0, length, step):

@@ -41,6 +41,9 @@ TAIL = (0.31938153, -0.356563782, 1.781477937, -1.821255978, 1.330274429)
 """Coefficients of 26.2.17 of Abramowitz and Stegun: the normal distribution beyond x within 7.5e-8."""
 DENSITY = 0.3989422804014327  # 1 / sqrt(2 pi)
 
+QUERIES = 128
+"""Queries that are scored at once: with fewer there are more operations, with more there are more hidden scores."""
+
 F = TypeVar("F", bound=Callable[..., Any])
 _tracing: ContextVar[bool] = ContextVar("tracing", default=False)
 

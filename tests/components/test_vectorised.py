@@ -10,7 +10,7 @@ from mlx.utils import tree_flatten
 from scipy.special import erf, expit
 
 from lmx_core import LanguageModel, make_config
-from lmx_core.components import softmax, vectorised
+from lmx_core.components import vectorised
 from lmx_core.components.activations import activation
 from lmx_core.components.masks import CAUSAL, causal
 from lmx_core.testing.checks import close
@@ -276,7 +276,7 @@ def test_other_numbers_fall_back(dtype):
 @pytest.mark.parametrize("name", ["gpt", "llama"])
 def test_a_model_learns_the_same(name, monkeypatch):
     """Loss and gradients of a whole model, in several parts of its queries."""
-    monkeypatch.setattr(softmax, "QUERIES", 8)
+    monkeypatch.setattr(vectorised, "QUERIES", 8)
     mx.random.seed(0)
     model = LanguageModel(make_config(name, size="tiny"))
     tokens = mx.random.randint(0, model.config.vocab_size, (2, 21))
