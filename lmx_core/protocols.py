@@ -259,6 +259,8 @@ class Objective(Protocol):
         """The loss, summed over what it counts (tokens, pairs); how many these are; metrics, summed over the same.
 
         Sums over several batches and ranks, divided by the sum of what they count, are the loss of all of them at once.
+        Where a batch's arrays can be cut anywhere between rows, too, and `by_rows` is true, parts of a batch may be computed
+        side by side; without it a batch stays whole.
         """
         ...
 

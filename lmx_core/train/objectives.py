@@ -33,6 +33,7 @@ class NextToken:
 
     Options = NextTokenOptions
     unit = "nats a token"
+    by_rows = True
 
     def __init__(self, config: TrainConfig, options: NextTokenOptions) -> None:
         self.options = options

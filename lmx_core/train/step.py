@@ -83,7 +83,8 @@ class Step:
         self._gradients: Callable[..., Any] = self._gradients_of
         self._norm: Callable[..., array] = _norm
         self._update: Callable[..., None] = self._update_with
-        self._to_compile = self._compiles = config.compile
+        self._to_compile = config.compile
+        self._rows_apart = config.compile and getattr(objective, "by_rows", False)
         self._abreast: dict[int, Abreast | None] = {}
         """By how many parts of a batch are computed side by side; None where it is to stay whole."""
         self.shards: Shards | None = None
@@ -170,14 +171,17 @@ class Step:
         return total
 
     def _parts(self, batch: Micro) -> int:
-        return parts_of(batch.arrays, self.size) if self._compiles and not self.shards else 1
+        if not self._rows_apart or self.shards:
+            return 1
+        parts = parts_of(batch.arrays, self.size)
+        if parts > 1 and parts not in self._abreast:
+            self._abreast[parts] = self._side_by_side(batch, parts)
+        return parts if self._abreast.get(parts) else 1
 
     def _found(self, batch: Micro) -> list[Any]:
         """Of the batch, or of parts of its rows that were computed side by side."""
         parts = self._parts(batch)
-        if parts > 1 and parts not in self._abreast:
-            self._abreast[parts] = self._side_by_side(batch, parts)
-        if parts > 1 and (abreast := self._abreast[parts]):
+        if abreast := self._abreast.get(parts):
             return abreast(batch.arrays, [seed_of(batch.seed, part) for part in range(parts)])
         with drawing_apart(batch.seed):
             return [self._gradients(dict(batch.arrays))]

@@ -52,7 +52,10 @@ def step_of(model, change=lambda objective: objective, **more):
     """A step by the usual objective, or by what `change` makes of it."""
     config = TrainConfig(optimizer=spec("sgd", momentum=0.0), **more)
     objective, optimizer = (build(kind, getattr(config, kind), config) for kind in ("objective", "optimizer"))
-    return Step(model, change(objective), optimizer, config)
+    changed = change(objective)
+    if changed is not objective:
+        changed.by_rows = True
+    return Step(model, changed, optimizer, config)
 
 
 def stepped(step, steps=3):
@@ -199,7 +202,19 @@ def test_a_step_that_is_not_compiled_stays_whole(two, counted):
     assert not counted
 
 
-def test_a_model_that_reports_stays_whole(two, counted):
+def test_an_objective_that_does_not_say_so_stays_whole(two, counted):
+    """Its rows may belong together."""
+    step = step_of(model_of(), lambda objective: lambda *batch: objective(*batch))
+    assert step._rows_apart
+    config = TrainConfig(optimizer=spec("sgd", momentum=0.0))
+    objective = step.objective
+    del objective.by_rows
+    step = Step(step.model, objective, build("optimizer", config.optimizer, config), config)
+    stepped(step)
+    assert not counted
+
+
+def test_a_model_that_reports_stays_whole(two, counted, monkeypatch):
     """What its reports are about is a batch: here, what a mixture of experts would balance."""
 
     def reporting(objective):
@@ -210,8 +225,11 @@ def test_a_model_that_reports_stays_whole(two, counted):
 
         return of_batch
 
+    shares = []
+    monkeypatch.setattr(abreast, "_setter", lambda: shares.append)
     found = stepped(step_of(model_of(), reporting))
     assert not counted
+    assert not shares  # products have all cores
     assert all(1.0 in each.values() for each in found), found
 
 
