@@ -83,7 +83,10 @@ class Abreast:
             worker.submit(partial(self._found, worker, *each))
             for worker, *each in zip(self._workers, parts, seeds, strict=True)
         ]
-        wait(futures)
+        try:
+            wait(futures)
+        finally:
+            wait(futures)  # after Ctrl-C, too: a thread that is at work when Python ends would take it down
         return [each.result() for each in futures]
 
     def _found(self, worker: Worker, part: dict[str, array], seed: int) -> Any:
