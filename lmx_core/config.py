@@ -20,7 +20,7 @@ def type_problem(value: object, annotation: Any) -> str | None:
     """Why `value` is not exactly of the annotated type (`"16"` is no int, `True` is no int, 1 is a float), or None."""
     if _matches(value, annotation):
         return None
-    if isinstance(value, float) and not math.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value) and _matches(0.0, annotation):
         return f"expected a finite number, got {value}"
     return f"expected {readable(annotation)}, got {_shortened(value)} ({type(value).__name__})"
 

@@ -15,21 +15,25 @@ AT_ONCE = 2**20
 
 def total(x: array) -> array:
     """The sum of all of them, in float32."""
-    rows = _rows(x)
-    return (rows @ mx.ones(rows.shape[-1:])).sum()
+    return _sum((rows @ mx.ones(rows.shape[-1:])).sum() for rows in _rows(x))
 
 
 def sum_of_squares(x: array) -> array:
     """In float32."""
-    rows = _rows(x)
-    return (rows[:, None] @ rows[..., None]).sum()
+    return _sum((rows[:, None] @ rows[..., None]).sum() for rows in _rows(x))
 
 
 def length(parts: Iterable[array]) -> array:
     """Of all these numbers as one vector."""
-    return mx.sqrt(sum((sum_of_squares(each) for each in parts), start=mx.array(0.0)))
+    return mx.sqrt(_sum(sum_of_squares(each) for each in parts))
 
 
-def _rows(x: array) -> array:
-    """All numbers in one row, or in several where they are many."""
-    return x.astype(mx.float32).reshape(len(x) if x.ndim > 1 and x.size > AT_ONCE else 1, -1)
+def _rows(x: array) -> list[array]:
+    """All numbers in rows of `AT_ONCE`, and a shorter one."""
+    flat = x.astype(mx.float32).reshape(-1)
+    whole = flat.size // AT_ONCE * AT_ONCE
+    return [each for each in (flat[:whole].reshape(-1, AT_ONCE), flat[None, whole:]) if each.size]
+
+
+def _sum(parts: Iterable[array]) -> array:
+    return sum(parts, start=mx.array(0.0))

@@ -55,6 +55,7 @@ def test_what_fits_is_read(data, kind, value):
         (float("inf"), float, [("", "expected a finite number, got inf")]),
         ([1.0, float("nan")], list[float], [("[1]", "expected a finite number, got nan")]),
         (-float("inf"), float | None, [("", "expected a finite number, got -inf")]),
+        (float("inf"), int | str, [("", "expected int or str, got inf (float)")]),
         (0.5, int | str, [("", "expected int or str, got 0.5 (float)")]),
     ],
 )

@@ -6,7 +6,7 @@ import pytest
 
 from lmx_core.lengths import AT_ONCE, length, sum_of_squares, total
 
-SHAPES = [(7,), (3, 5), (4, 3, 5), (1000, 2000), (2, 1_000_000), (3, 500, 800)]
+SHAPES = [(7,), (3, 5), (4, 3, 5), (1000, 2000), (2, 1_000_000), (3, 500, 800), (10_000_000,), (3_000_000, 4), (2**20,)]
 
 
 def drawn(shape):

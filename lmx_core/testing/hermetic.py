@@ -96,11 +96,14 @@ def only_these(folder: Path, patch: pytest.MonkeyPatch) -> Generator[Plugins, No
     try:
         yield plugins
     finally:
-        for kind, name in _registered():
-            registry(kind).unregister(name)
         drop_modules(folder)
         patch.undo()
         plugins.forget()
+        for (
+            kind,
+            name,
+        ) in _registered():  # only now: an entry point of the test's may have hidden what its module registered
+            registry(kind).unregister(name)
         for (kind, name), component in before.items():
             registry(kind).register(name)(component)
 

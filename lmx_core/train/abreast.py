@@ -4,9 +4,9 @@ On a CPU MLX computes one operation after the other, and all but matrix products
 own, parts of the rows, each with its products on its own core, keep all of them busy.
 """
 
+import atexit
 import ctypes
 import itertools
-import os
 import weakref
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, wait
@@ -21,11 +21,12 @@ from mlx.core import array
 
 from lmx_core.randomness import drawing_apart
 
-SETTERS = ("MKL_Set_Num_Threads", "openblas_set_num_threads")
+THREADS = (("MKL_Get_Max_Threads", "MKL_Set_Num_Threads"), ("openblas_get_num_threads", "openblas_set_num_threads"))
+"""What tells and sets the threads of a BLAS."""
 MOST = 4
 """Parts at most: each is one more graph to compile, and one more set of gradients to hold."""
 LARGEST = 2**26
-"""Parameters beyond which products take nearly all of the time, and gradients of every part much memory."""
+"""Parameters, trained or not, beyond which products take nearly all of the time, and what is every part's own much memory."""
 LEAST = 10**9
 """Parameters times numbers in a batch below which threads cost more than they give."""
 
@@ -33,10 +34,10 @@ Batch = Mapping[str, array]
 
 
 class Worker(Thread):
-    """A thread that makes functions and calls them, with a stream of its own: MLX keeps traces by thread.
+    """A thread that makes functions and calls them: MLX keeps streams and traces by thread.
 
     It ends with the process, asleep: MLX lets go of traces at the end of their thread, which Python does not survive when
-    it comes late.
+    it comes late. So at exit it is waited for.
     """
 
     def __init__(self) -> None:
@@ -47,7 +48,6 @@ class Worker(Thread):
         self.start()
 
     def run(self) -> None:
-        mx.set_default_stream(mx.new_stream(mx.Device(mx.cpu)))
         while True:
             self._work(*self._jobs.get())
 
@@ -105,6 +105,12 @@ def _workers(count: int) -> list[Worker]:
     return _all[:count]
 
 
+@atexit.register
+def _settle() -> None:
+    for worker in _all:
+        worker.submit(lambda: None).result()
+
+
 def _make(worker: Worker, number: int, make: Callable[[], Callable[[dict[str, array]], Any]]) -> None:
     worker.made[number] = make()
 
@@ -117,7 +123,7 @@ def _forget(number: int, workers: Sequence[Worker]) -> None:
 def parts_of(batch: Batch, parameters: int) -> int:
     """How many equal parts of its rows serve a batch, for a model of so many parameters; 1 is the batch as it is."""
     rows = {each.shape[0] if each.ndim else 0 for each in batch.values()}
-    if len(rows) != 1 or 0 in rows or mx.default_device() != mx.Device(mx.cpu) or _setter() is None:
+    if len(rows) != 1 or 0 in rows or mx.default_device() != mx.Device(mx.cpu) or _threads() is None:
         return 1
     numbers = max(each.size for each in batch.values())
     if parameters > LARGEST or parameters * numbers < LEAST:
@@ -130,27 +136,30 @@ def parts_of(batch: Batch, parameters: int) -> int:
 def sharing_cores(parts: int) -> Generator[None, None, None]:
     """Within it a matrix product takes its share of the cores, before and after parts are computed, too: threads of a BLAS
     go on looking for work for a while."""
-    setter = _setter()
-    if parts == 1 or setter is None:
+    threads = _threads()
+    if parts == 1 or threads is None:
         yield
         return
-    setter(max(_cores() // parts, 1))
+    _, set_to = threads
+    set_to(max(_cores() // parts, 1))
     try:
         yield
     finally:
-        setter(_cores())
+        set_to(_cores())
 
 
 @cache
 def _cores() -> int:
-    """Those that this process may use, or fewer where its products are told to use fewer."""
-    wish = os.environ.get("MKL_NUM_THREADS") or os.environ.get("OPENBLAS_NUM_THREADS") or ""
-    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(found, int(wish)) if wish.isdigit() and int(wish) > 0 else found
+    """Those that a matrix product took when this was first asked, which its own variables and settings decide."""
+    threads = _threads()
+    return threads[0]() if threads else 1
 
 
 @cache
-def _setter() -> Callable[[int], Any] | None:
-    """What sets the threads of the BLAS that is loaded."""
+def _threads() -> tuple[Callable[[], int], Callable[[int], Any]] | None:
+    """What tells and what sets the threads of the BLAS that is loaded."""
     process = ctypes.CDLL(None)
-    return next((getattr(process, name) for name in SETTERS if hasattr(process, name)), None)
+    return next(
+        ((getattr(process, tell), getattr(process, set_to)) for tell, set_to in THREADS if hasattr(process, set_to)),
+        None,
+    )

@@ -75,12 +75,12 @@ class Step:
         self.thrifty = config.recompute_every > 0
         quantised.check_frozen(model)
         optimizer.init(model.trainable_parameters())
-        self.size = sum(weight.size for _, weight in _flat(model.trainable_parameters()))
+        self.size = sum(weight.size for _, weight in _flat(model.parameters()))
         self.averages: dict[str, array] = {}
         """The moving averages of what is trained, by path, with `ema_decay`."""
         if self.ema_decay is not None:
             self.averages |= {path: weight + 0 for path, weight in _flat(model.trainable_parameters())}
-        self._gradients: Callable[..., Any] = self._gradients_of
+        self._gradients: Callable[..., Any] = partial(self._restoring, self._gradients_of)
         self._norm: Callable[..., array] = _norm
         self._update: Callable[..., None] = self._update_with
         self._to_compile = config.compile
@@ -114,9 +114,19 @@ class Step:
     def _compiled_gradients(self) -> Callable[[dict[str, array]], Any]:
         me = weakref.proxy(self)  # what another thread remembers is not to keep the step
         random = [mx.random.state]  # of this thread
-        return vectorised.compiled(
+        compiled = vectorised.compiled(
             lambda batch: me._gradients_of(batch), inputs=[self.model.state, *random], outputs=random
         )
+        return lambda batch: me._restoring(compiled, batch)
+
+    def _restoring(self, function: Callable[..., Any], batch: dict[str, array]) -> Any:
+        """Where it fails the model has its weights again, and not those of a trace."""
+        everything = self.model.parameters()
+        try:
+            return function(batch)
+        except BaseException:
+            self.model.update(everything)
+            raise
 
     def __call__(self, batches: Sequence[Micro], learning_rate: float) -> dict[str, float]:
         """Metrics of the update: the loss, the gradient's norm, the objective's metrics, the components' reports.
@@ -182,6 +192,7 @@ class Step:
         """Of the batch, or of parts of its rows that were computed side by side."""
         parts = self._parts(batch)
         if abreast := self._abreast.get(parts):
+            mx.eval(self.model.state)  # where somebody has changed weights since: only this thread can evaluate them
             return abreast(batch.arrays, [seed_of(batch.seed, part) for part in range(parts)])
         with drawing_apart(batch.seed):
             return [self._gradients(dict(batch.arrays))]
@@ -193,7 +204,7 @@ class Step:
         such as weights of a second model that nobody has looked at yet.
         """
         with drawing_apart(batch.seed):
-            found = self._gradients_of({name: each[:1] for name, each in batch.arrays.items()})
+            found = self._restoring(self._gradients_of, {name: each[:1] for name, each in batch.arrays.items()})
         mx.eval(found)
         _, _, _, reports, _ = found
         return None if reports else Abreast(self._compiled_gradients, parts)
@@ -223,10 +234,8 @@ class Step:
             count = count if isinstance(count, array) else mx.array(float(count))
             return nats + auxiliary_loss(reports) * count, (nats, count, dict(metrics), reports)
 
-        try:
-            (_, found), gradients = mx.value_and_grad(loss)(self.model.trainable_parameters())
-        finally:
-            self.model.update(everything)
+        (_, found), gradients = mx.value_and_grad(loss)(self.model.trainable_parameters())
+        self.model.update(everything)
         return *found, gradients
 
     def _rounded(self, path: str, weight: array) -> array:

@@ -183,6 +183,22 @@ def test_attention_of_small_and_large_scores(scale):
     assert all(mx.isfinite(each).all().item() for each in compiled(weighed(fast), q, k, v))
 
 
+def test_a_sink_that_is_far_above_all_scores():
+    """It takes nearly all of the weight, and nothing is too large."""
+    q, k, v = drawn((1, 2, 5, 8), (1, 2, 5, 8), (1, 2, 5, 8))
+    plain, fast = attended(CAUSAL)
+    for sunk in (mx.array([200.0, -200.0]), mx.array([3.0, 30.0])):
+        close(compiled(fast, q, k, v, sunk), plain(q, k, v, sunk), 2e-6)
+
+
+def test_a_sigmoid_is_exact_in_its_size():
+    """As far as it is a normal number."""
+    x = np.linspace(-86, 86, 40_001).astype(np.float32)
+    exact = expit(x.astype(np.float64))
+    error = np.abs(np.array(compiled(vectorised.sigmoid, mx.array(x)), np.float64) / exact - 1)
+    assert (error < 3e-7 + 1e-7 * np.abs(x)).all()
+
+
 @pytest.mark.parametrize("sinks", [False, True])
 def test_parts_over_overlapping_keys(sinks):
     """A window over keys, the last of which nobody sees: the parts together are the whole, gradients included."""

@@ -12,6 +12,7 @@ from lmx_core.components.feedforward import GatedFFN, StandardFFN
 from lmx_core.errors import AmbiguousComponentError, ComponentError, ConfigError, UnknownComponentError
 from lmx_core.plugins import CORE, distributions
 from lmx_core.registry import forget, kinds, preferring, registry
+from lmx_core.testing.hermetic import only_these
 from lmx_core.train.config import run_config
 
 from .sources import MLA, RELU2
@@ -279,6 +280,15 @@ def test_a_module_may_register_what_its_entry_point_names(plugins):
     plugins.install("acme-both", {"ffn.relu2": "acme_both:ReLU2"}, source)
     assert ffn_registry.get("relu2") is ffn_registry.get("relu2")
     assert [ref.dist for ref in ffn_registry.refs("relu2")] == ["acme-both"]
+
+
+def test_what_a_module_registered_is_gone_with_it(tmp_path, monkeypatch):
+    source = f"from lmx_core import ffn_registry\n{RELU2}\nffn_registry.register('relu2')(ReLU2)\n"
+    before = ffn_registry.refs()
+    with only_these(tmp_path, monkeypatch) as plugins:
+        plugins.install("acme-both", {"ffn.relu2": "acme_both:ReLU2"}, source)
+        ffn_registry.get("relu2")
+    assert ffn_registry.refs() == before
 
 
 @pytest.mark.parametrize("name", ["a/b", "", 7, " x", GatedFFN])

@@ -1,6 +1,8 @@
 """Rows of a batch side by side give what the batch gives at once."""
 
 import gc
+import math
+import os
 import subprocess
 import sys
 import threading
@@ -9,7 +11,7 @@ import weakref
 
 import mlx.core as mx
 import pytest
-from mlx.utils import tree_flatten
+from mlx.utils import tree_flatten, tree_map
 
 from lmx_core import LanguageModel, build, make_config, spec
 from lmx_core.train import abreast
@@ -17,7 +19,7 @@ from lmx_core.train.config import TrainConfig
 from lmx_core.train.step import Micro, Step
 
 pytestmark = pytest.mark.skipif(
-    mx.default_device() != mx.Device(mx.cpu) or abreast._setter() is None,
+    mx.default_device() != mx.Device(mx.cpu) or abreast._threads() is None,
     reason="needs MLX on a CPU, with MKL or OpenBLAS",
 )
 ROWS, LENGTH = 4, 16
@@ -148,7 +150,7 @@ def test_what_is_not_finite_is_left_out(two, counted):
     def broken(objective):
         def of_batch(model, batch):
             total, count, metrics = objective(model, batch)
-            return total * mx.where(batch["inputs"].max() == 0, mx.nan, 1.0), count, metrics
+            return total * mx.log(mx.where(batch["inputs"].max() == 0, -1.0, math.e)), count, metrics
 
         return of_batch
 
@@ -164,19 +166,84 @@ def test_what_is_not_finite_is_left_out(two, counted):
         assert mx.array_equal(each, before[path]), path
 
 
-def test_an_error_in_a_part_is_raised_here(two):
+@pytest.mark.parametrize("cores", [1, 2])
+def test_an_error_is_raised_here_and_leaves_the_weights(cores, two, monkeypatch):
+    """Of a trace, whose weights are no numbers; the threads go on."""
+    monkeypatch.setattr(abreast, "_cores", lambda: cores)
+
     def failing(objective):
         def of_batch(model, batch):
-            if threading.current_thread() is not threading.main_thread():
+            if len(batch["inputs"]) > 1:
                 raise ValueError("no")
             return objective(model, batch)
 
         return of_batch
 
-    step = step_of(model_of(), failing)
+    model = model_of()
     with pytest.raises(ValueError, match="no"):
-        stepped(step, steps=1)
-    stepped(step_of(model_of()))  # the threads go on
+        stepped(step_of(model, failing), steps=1)
+    for (path, one), (_, other) in zip(
+        tree_flatten(model.parameters()), tree_flatten(model_of().parameters()), strict=True
+    ):
+        assert mx.array_equal(one, other), path
+    stepped(step_of(model))
+
+
+def test_an_error_waits_for_the_other_parts(two):
+    """A thread that were still at work would find the model changed under its hands."""
+    began, ended = [], []
+
+    def failing(objective):
+        def of_batch(model, batch):
+            if threading.current_thread() is not threading.main_thread():
+                began.append(1)
+                if len(began) == 1:
+                    raise ValueError("no")
+                time.sleep(0.3)
+                ended.append(1)
+            return objective(model, batch)
+
+        return of_batch
+
+    with pytest.raises(ValueError, match="no"):
+        stepped(step_of(model_of(), failing), steps=1)
+    assert ended == [1]
+
+
+def test_weights_that_were_changed_between_steps(two, counted):
+    """Lazily, as a callback does that loads or shrinks them."""
+    model = model_of()
+    step = step_of(model)
+    stepped(step, steps=1)
+    model.update(tree_map(lambda weight: weight * 0.5, model.parameters()))
+    other = model_of()
+    other.update(model.parameters())
+    found, expected = stepped(step, steps=1), stepped(step_of(other, compile=False), steps=1)
+    assert len(counted) == 4
+    assert found[0] == pytest.approx(expected[0], rel=2e-5)
+
+
+def test_products_take_their_share_of_the_cores(two, monkeypatch):
+    """While parts are computed, in what comes before and after, and no longer."""
+    shares = []
+    monkeypatch.setattr(abreast, "_cores", lambda: 8)
+    monkeypatch.setattr(abreast, "_threads", lambda: (lambda: 8, shares.append))
+    found = abreast.Abreast._found
+    monkeypatch.setattr(abreast.Abreast, "_found", lambda self, *a: shares.append("part") or found(self, *a))
+    step = step_of(model_of())
+    monkeypatch.setattr(step, "_norm", lambda gradients: shares.append("norm") or mx.array(1.0))
+    step._to_compile = False
+    step._gradients = step._compiled_gradients()
+    stepped(step, steps=1)
+    assert shares == [2, *["part"] * 4, "norm", 8]
+
+
+def test_there_are_as_many_cores_as_the_blas_takes_threads():
+    script = "from lmx_core.train import abreast; print(abreast._cores())"
+    for wish in ("1", "2"):
+        environ = {**os.environ, "OMP_NUM_THREADS": wish, "MKL_NUM_THREADS": "", "OPENBLAS_NUM_THREADS": ""}
+        done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, env=environ)
+        assert int(done.stdout) <= int(wish), done.stderr
 
 
 def test_a_batch_that_cannot_be_cut_stays_whole(two, counted, monkeypatch):
@@ -191,6 +258,8 @@ def test_a_batch_that_cannot_be_cut_stays_whole(two, counted, monkeypatch):
     assert abreast.parts_of({name: each[:0] for name, each in arrays.items()}, size) == 1
     assert abreast.parts_of({}, size) == 1
     assert abreast.parts_of(arrays, abreast.LARGEST + 1) == 1
+    monkeypatch.setattr(abreast, "_cores", lambda: 64)
+    assert abreast.parts_of({name: mx.concatenate([each] * 16) for name, each in arrays.items()}, size) == abreast.MOST
     monkeypatch.setattr(abreast, "LEAST", 10**9)
     assert abreast.parts_of(arrays, size) == 1
     stepped(step_of(model), steps=2)
@@ -200,6 +269,24 @@ def test_a_batch_that_cannot_be_cut_stays_whole(two, counted, monkeypatch):
 def test_a_step_that_is_not_compiled_stays_whole(two, counted):
     stepped(step_of(model_of(), compile=False), steps=2)
     assert not counted
+
+
+def test_a_model_whose_weights_are_shared_out_stays_whole(two):
+    """Each of its blocks asks other ranks for weights, in an order that is the same for all."""
+    step = step_of(model_of())
+    batch = micro(step.model, 0)
+    assert step._parts(batch) == 2
+    step.shards = object()
+    assert step._parts(batch) == 1
+
+
+def test_frozen_weights_count(two):
+    """Each part rounds them for itself, and has a trace with all of them."""
+    model = model_of()
+    whole = step_of(model).size
+    model.freeze()
+    model.layers[0].unfreeze()
+    assert step_of(model).size == whole
 
 
 def test_an_objective_that_does_not_say_so_stays_whole(two, counted):
@@ -226,7 +313,7 @@ def test_a_model_that_reports_stays_whole(two, counted, monkeypatch):
         return of_batch
 
     shares = []
-    monkeypatch.setattr(abreast, "_setter", lambda: shares.append)
+    monkeypatch.setattr(abreast, "_threads", lambda: (lambda: 2, shares.append))
     found = stepped(step_of(model_of(), reporting))
     assert not counted
     assert not shares  # products have all cores
@@ -251,6 +338,7 @@ def test_a_step_that_is_gone_leaves_nothing(two):
 
 
 SCRIPT = """
+import gc
 import mlx.core as mx
 from lmx_core import LanguageModel, build, make_config, spec
 from lmx_core.train import abreast
@@ -265,10 +353,12 @@ tokens = mx.zeros((4, 9), mx.int32)
 loss = step([Micro({"inputs": tokens, "targets": tokens}, 0)], 1e-3)["loss"]
 print(loss > 0, [len(each.made) for each in abreast._all])
 """
+DROPPED = "del step, model, objective, optimizer; gc.collect()"
 
 
-def test_a_process_ends_well():
+@pytest.mark.parametrize("last", ["", DROPPED], ids=["kept", "dropped"])
+def test_a_process_ends_well(last):
     """Traces of other threads are never let go of when Python is half gone."""
     for _ in range(3):
-        done = subprocess.run([sys.executable, "-P", "-c", SCRIPT], capture_output=True, text=True)
+        done = subprocess.run([sys.executable, "-P", "-c", SCRIPT + last], capture_output=True, text=True)
         assert (done.returncode, done.stdout, done.stderr) == (0, "True [1, 1]\n", "")

@@ -261,6 +261,9 @@ def test_the_profile_of_macos_is_well_formed():
 @pytest.mark.parametrize("name", ["process", "unsafe", "monty"])
 def test_an_interrupt_ends_what_runs(name):
     """Ctrl-C does not wait for programs that have a minute yet, and the sandbox can be used again."""
+    before = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # it is ignored where a shell runs this in its background
     if name == "monty":
         pytest.importorskip("pydantic_monty")
     sandbox = build("sandbox", spec(name, workers=2, seconds=60.0))
@@ -273,6 +276,7 @@ def test_an_interrupt_ends_what_runs(name):
     assert time.monotonic() - began < 20
     assert [each.status for each in sandbox.run([good] * 2)] == ["done"] * 2
     sandbox.close()
+    signal.signal(signal.SIGINT, before)
 
 
 LOOP_AND_GOOD = ("while True: pass", "return 1")
