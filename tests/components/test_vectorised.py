@@ -7,6 +7,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from mlx.utils import tree_flatten
+from packaging.version import Version
 from scipy.special import erf, expit
 
 from lmx_core import LanguageModel, make_config
@@ -241,6 +242,7 @@ def test_hidden_keys_count_for_nothing():
     assert mx.array_equal(before[:, :, :5], compiled(fast, q, k, v)[:, :, :5])
 
 
+@pytest.mark.skipif(Version(mx.__version__) < Version("0.32"), reason="MLX 0.31 differentiates a custom rule wrongly")
 def test_curvature_of_attention():
     """A Hessian times a vector, by a gradient of a gradient and along a direction."""
     q, k, v = drawn((1, 4, 7, 8), (1, 2, 7, 8), (1, 2, 7, 8))
