@@ -15,17 +15,26 @@ AT_ONCE = 2**20
 
 def total(x: array) -> array:
     """The sum of all of them, in float32."""
+    if not _on_cpu():
+        return x.astype(mx.float32).sum()
     return _sum((rows @ mx.ones(rows.shape[-1:])).sum() for rows in _rows(x))
 
 
 def sum_of_squares(x: array) -> array:
     """In float32."""
+    if not _on_cpu():
+        return mx.square(x.astype(mx.float32)).sum()
     return _sum((rows[:, None] @ rows[..., None]).sum() for rows in _rows(x))
 
 
 def length(parts: Iterable[array]) -> array:
     """Of all these numbers as one vector."""
     return mx.sqrt(_sum(sum_of_squares(each) for each in parts))
+
+
+def _on_cpu() -> bool:
+    """Elsewhere a sum is exact, and a product with one number for a result keeps one core busy."""
+    return mx.default_device() == mx.Device(mx.cpu)
 
 
 def _rows(x: array) -> list[array]:

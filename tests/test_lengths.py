@@ -4,6 +4,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from lmx_core import lengths
 from lmx_core.lengths import AT_ONCE, length, sum_of_squares, total
 
 SHAPES = [(7,), (3, 5), (4, 3, 5), (1000, 2000), (2, 1_000_000), (3, 500, 800), (10_000_000,), (3_000_000, 4), (2**20,)]
@@ -20,6 +21,13 @@ def test_sums_are_those_of_float64(shape):
     squares = mx.array(x * x)
     assert total(squares).item() == pytest.approx((exact**2).sum(), rel=1e-5)
     assert sum_of_squares(mx.array(x)).item() == pytest.approx((exact**2).sum(), rel=1e-5)
+
+
+def test_on_a_gpu_it_is_a_plain_sum(monkeypatch):
+    monkeypatch.setattr(lengths, "_on_cpu", lambda: False)
+    x, exact = drawn((300, 40))
+    assert total(mx.array(x)).item() == pytest.approx(exact.sum(), rel=1e-4)
+    assert sum_of_squares(mx.array(x)).item() == pytest.approx((exact**2).sum(), rel=1e-4)
 
 
 def test_the_shapes_are_on_both_sides_of_what_is_added_at_once():

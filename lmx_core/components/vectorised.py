@@ -104,7 +104,8 @@ def with_gradient(gradient: Callable[..., Any], tangent: Callable[..., Any] | No
 def _power(a: array, again: array, end: int = SMALLEST) -> array:
     """2^-a for a >= 0, and 0 where the whole number next to a is `end` (at most 126) or more.
 
-    `again` are the same numbers by other operations: what two fusions share would be an array that is written and read.
+    `again` are the same numbers, of either sign, by other operations: what two fusions share would be an array that is
+    written and read.
     Nothing is chosen by comparing floats, which ends in branches. Bits have no gradient, so that its users bring theirs.
     """
     a, again = mx.stop_gradient(a), mx.stop_gradient(again)
@@ -296,7 +297,7 @@ def attention(
     )
     sunk = None if sinks is None else (sinks * LOG2E).reshape(shared, group, 1, 1)
     summed = [_summed(*some, part.mask, sunk) for some, part in zip(each, parts, strict=True)]
-    out, total = spans(mx.concatenate(summed, axis=3), [(0, v.shape[-1] - 1), (v.shape[-1] - 1, v.shape[-1])], 4)
+    out, total = _values_and_total(mx.concatenate(summed, axis=3))
     return (out / total).reshape(batch, heads, length, -1)
 
 
@@ -309,8 +310,13 @@ def _summed(q: array, k: array, v: array, mask: array | None, sunk: array | None
     if sunk is None:
         return mixed(power_below(found, top), v)
     top = mx.maximum(top, mx.stop_gradient(sunk))
-    out, total = spans(mixed(power_below(found, top), v), [(0, v.shape[-1] - 1), (v.shape[-1] - 1, v.shape[-1])], 4)
+    out, total = _values_and_total(mixed(power_below(found, top), v))
     return mx.concatenate([out, total + mx.exp((sunk - top).swapaxes(-1, -2) * LN2)], axis=-1)
+
+
+def _values_and_total(summed: array) -> list[array]:
+    width = summed.shape[-1] - 1
+    return spans(summed, [(0, width), (width, width + 1)], -1)
 
 
 def _added(mask: array, shared: int, group: int) -> array:

@@ -48,6 +48,7 @@ class Worker(Thread):
         self.start()
 
     def run(self) -> None:
+        mx.set_default_device(mx.Device(mx.cpu))  # for which alone there are parts
         while True:
             self._work(*self._jobs.get())
 

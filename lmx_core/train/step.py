@@ -76,6 +76,7 @@ class Step:
         quantised.check_frozen(model)
         optimizer.init(model.trainable_parameters())
         self.size = sum(weight.size for _, weight in _flat(model.parameters()))
+        """Numbers in the model, trained or not."""
         self.averages: dict[str, array] = {}
         """The moving averages of what is trained, by path, with `ema_decay`."""
         if self.ema_decay is not None:

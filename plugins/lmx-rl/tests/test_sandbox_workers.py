@@ -261,9 +261,8 @@ def test_the_profile_of_macos_is_well_formed():
 @pytest.mark.parametrize("name", ["process", "unsafe", "monty"])
 def test_an_interrupt_ends_what_runs(name):
     """Ctrl-C does not wait for programs that have a minute yet, and the sandbox can be used again."""
-    before = signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # it is ignored where a shell runs this in its background
+    # A shell that runs this in its background has it ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     if name == "monty":
         pytest.importorskip("pydantic_monty")
     sandbox = build("sandbox", spec(name, workers=2, seconds=60.0))
