@@ -190,6 +190,8 @@ def test_a_sink_that_is_far_above_all_scores():
     plain, fast = attended(CAUSAL)
     for sunk in (mx.array([200.0, -200.0]), mx.array([3.0, 30.0])):
         close(compiled(fast, q, k, v, sunk), plain(q, k, v, sunk), 2e-6)
+        for found, expected in zip(compiled(weighed(fast), q, k, v, sunk), weighed(plain)(q, k, v, sunk), strict=True):
+            close(found, expected, 1e-5)
 
 
 def test_a_sigmoid_is_exact_in_its_size():

@@ -283,11 +283,11 @@ def test_a_module_may_register_what_its_entry_point_names(plugins):
 
 
 def test_what_a_module_registered_is_gone_with_it(tmp_path, monkeypatch):
-    source = f"from lmx_core import ffn_registry\n{RELU2}\nffn_registry.register('relu2')(ReLU2)\n"
+    source = f"from lmx_core import ffn_registry\n{RELU2}\nffn_registry.register('passing')(ReLU2)\n"
     before = ffn_registry.refs()
     with only_these(tmp_path, monkeypatch) as plugins:
-        plugins.install("acme-both", {"ffn.relu2": "acme_both:ReLU2"}, source)
-        ffn_registry.get("relu2")
+        plugins.install("acme-both", {"ffn.passing": "acme_both:ReLU2"}, source)
+        ffn_registry.get("passing")
     assert ffn_registry.refs() == before
 
 

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import weakref
+from concurrent.futures import wait
 
 import mlx.core as mx
 import pytest
@@ -208,6 +209,22 @@ def test_an_error_waits_for_the_other_parts(two):
     with pytest.raises(ValueError, match="no"):
         stepped(step_of(model_of(), failing), steps=1)
     assert ended == [1]
+
+
+def test_an_interrupt_waits_for_the_parts(two, monkeypatch):
+    """A thread that is at work when Python ends would take it down."""
+    waited = []
+
+    def interrupted(futures):
+        waited.append(futures)
+        if len(waited) == 1:
+            raise KeyboardInterrupt
+        return wait(futures)
+
+    monkeypatch.setattr(abreast, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        stepped(step_of(model_of()), steps=1)
+    assert all(each.done() for each in waited[0])
 
 
 def test_weights_that_were_changed_between_steps(two, counted):
